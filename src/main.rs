@@ -1,1 +1,3 @@
+//! The `berth` binary.
+
 fn main() {}

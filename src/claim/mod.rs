@@ -1,0 +1,1 @@
+//! Give to one: the index of free volumes, best fit, claim and release.

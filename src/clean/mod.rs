@@ -1,0 +1,1 @@
+//! Wipe: the queue of volumes to clean and the ways to do it.

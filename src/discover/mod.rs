@@ -1,0 +1,1 @@
+//! Find: what the host has, and the difference to what is recorded.

@@ -1,0 +1,1 @@
+//! Probe: whether volumes are present, themselves and readable.

@@ -1,0 +1,1 @@
+//! Owner, mode, extended attributes and inode flags of an open file.

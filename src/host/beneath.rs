@@ -1,0 +1,1 @@
+//! Reach what lies beneath an open directory, and never anything else.

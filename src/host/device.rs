@@ -1,0 +1,1 @@
+//! Block devices: size, exclusive open, read-only state.

@@ -1,0 +1,1 @@
+//! Make a file system, by mkfs.ext4 or mkfs.xfs.

@@ -1,0 +1,1 @@
+//! Grow a mounted file system in place.

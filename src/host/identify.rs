@@ -1,0 +1,1 @@
+//! Facts about an open file, its file system and its device.

@@ -1,0 +1,1 @@
+//! Mounts made, changed, moved and taken away by descriptor.

@@ -1,0 +1,1 @@
+//! The I/O priority of a thread.

@@ -1,0 +1,1 @@
+//! What is on a block device: magic numbers of file systems, partition tables and volume formats.

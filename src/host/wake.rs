@@ -1,0 +1,1 @@
+//! Events that say that the host has changed: mounts, directories, devices.

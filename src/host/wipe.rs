@@ -1,0 +1,1 @@
+//! Discard, zero and overwrite ranges of a block device.

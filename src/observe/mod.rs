@@ -1,0 +1,3 @@
+//! What an operator sees: logs, metrics and HTTP.
+
+pub mod metrics;

@@ -1,0 +1,1 @@
+//! Mount: stage, publish, unpublish, unstage, statistics, formatting and expansion.

@@ -1,0 +1,1 @@
+//! Wiring only: which parts run in which role.

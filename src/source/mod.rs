@@ -1,0 +1,115 @@
+//! The source behind a volume: opened once, told by its fingerprint, and used through that descriptor only.
+//!
+//! Rule 3, never the wrong disk: discovery, publishing, cleaning and health all reach a volume's data through
+//! [`Source::open`], which fails closed unless the fingerprint is the recorded one. It reads; it changes nothing.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::host;
+use crate::volume::{Bytes, Fingerprint, LocalVolume, VolumeName};
+
+/// What stands at a path, held open.
+#[derive(Debug)]
+pub struct Source {
+    descriptor: OwnedFd,
+    path: PathBuf,
+    facts: Facts,
+}
+
+/// What the kernel says of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// What makes it the same source next time.
+    pub fingerprint: Fingerprint,
+    /// For a directory the number of its file system's device, for a block device its own.
+    pub device: host::DeviceNumber,
+    /// For a directory: its path within its file system, so that bind mounts of it and of what lies beneath can be
+    /// recognised; `/` for a whole file system.
+    pub root: PathBuf,
+    /// Whether a mount point (bind mounts among them) stands exactly here.
+    pub is_mount: bool,
+    /// For a directory the size of the whole file system (`f_blocks * f_frsize`), for a device its own.
+    pub size: Bytes,
+    /// The type of the file system; for a device that of the file system on it, if any.
+    pub fs_type: Option<String>,
+}
+
+/// Why a source is not to be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing is at the path.
+    #[error("nothing is at {}", path.display())]
+    Missing {
+        /// The path.
+        path: PathBuf,
+    },
+    /// What is at the path is neither a directory nor a block device.
+    #[error("{} is neither a directory nor a block device", path.display())]
+    Unsuitable {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something else than the recorded source is at the path.
+    #[error(
+        "volume {volume} is not what is at {}: recorded {recorded}, found {found}; mount the right disk there",
+        path.display()
+    )]
+    Replaced {
+        /// The volume.
+        volume: VolumeName,
+        /// The path.
+        path: PathBuf,
+        /// What was recorded.
+        recorded: Box<Fingerprint>,
+        /// What is there.
+        found: Box<Fingerprint>,
+    },
+    /// The kernel refused.
+    #[error("the source cannot be read")]
+    Host(#[from] host::Error),
+}
+
+impl Source {
+    /// Opens what is at `path`, following a symlink to it, and reads its facts.
+    pub fn look(path: &Path) -> Result<Self, Error> {
+        todo!("{}", path.display())
+    }
+
+    /// Opens the source of `volume`; fails closed unless it is the recorded one.
+    pub fn open(volume: &LocalVolume) -> Result<Self, Error> {
+        let path = Path::new(&volume.status.path);
+        let source = Self::look(path)?;
+        if !volume.status.fingerprint.is_same_source(&source.facts.fingerprint) {
+            return Err(Error::Replaced {
+                volume: volume.name.clone(),
+                path: path.to_owned(),
+                recorded: Box::new(volume.status.fingerprint.clone()),
+                found: Box::new(source.facts.fingerprint),
+            });
+        }
+        Ok(source)
+    }
+
+    /// What the kernel said when it was opened.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The path by which it was opened; for messages only.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is a block device.
+    pub fn is_device(&self) -> bool {
+        matches!(self.facts.fingerprint, Fingerprint::Device { .. })
+    }
+}
+
+impl AsFd for Source {
+    /// The descriptor, opened with `O_PATH`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}

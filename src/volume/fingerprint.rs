@@ -1,0 +1,206 @@
+//! What makes a volume the same volume: facts from the kernel that survive a reboot and a renamed device, and that
+//! another disk at the same path does not share.
+//!
+//! Pure data; `source` fills it from an open descriptor.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::capacity::Bytes;
+
+/// What was found behind a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Fingerprint {
+    /// A directory: the root of a mounted file system, of a bind mount, or a plain one.
+    Directory {
+        /// The file system that it lies on.
+        filesystem: FilesystemIdentity,
+        /// Its inode number.
+        inode: u64,
+        /// When it was made, in nanoseconds since the epoch: tells it from a later directory that was given the same
+        /// inode number. Absent for the root of a file system (which lives and dies with it) and where the file
+        /// system does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        born: Option<i64>,
+    },
+    /// A block device.
+    Device {
+        /// What the device says it is.
+        device: DeviceIdentity,
+        /// Its size. It may grow; a smaller one is not the same device.
+        size: Bytes,
+    },
+}
+
+/// A file system, told from every other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FilesystemIdentity {
+    /// The kernel's name of its type, for example `ext4`.
+    pub fs_type: String,
+    /// Its UUID and, on btrfs, the subvolume. Strong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `MAJOR:MINOR`, only where there is no UUID (tmpfs, overlay, network file systems). Weak: it does not survive a
+    /// remount, so the volume is then another one, which errs on the safe side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_number: Option<String>,
+}
+
+/// A block device, told from every other, by the strongest fact that the kernel has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", content = "id", rename_all = "camelCase")]
+pub enum DeviceIdentity {
+    /// The World Wide Name, or the NVMe namespace's EUI-64, NGUID or UUID, and the partition's number where it is one.
+    Wwn(String),
+    /// Model and serial number, and the partition's number where it is one.
+    Serial(String),
+    /// The partition's UUID in a GPT or MBR table.
+    PartitionUuid(String),
+    /// The device-mapper UUID (LVM, crypt, multipath), or the MD array's.
+    Mapper(String),
+    /// `DEVICE:INODE` of the file behind a loop device.
+    LoopFile(String),
+    /// `MAJOR:MINOR` and nothing better. Weak: it does not survive a reboot.
+    DeviceNumber(String),
+}
+
+impl Fingerprint {
+    /// Whether `seen` is the same source as this, the recorded one.
+    ///
+    /// Everything must be equal but the size of a device, which may have grown.
+    pub fn is_same_source(&self, seen: &Self) -> bool {
+        match (self, seen) {
+            (Self::Device { device: recorded, size: was }, Self::Device { device, size: is }) => {
+                recorded == device && is >= was
+            }
+            (Self::Directory { .. }, Self::Directory { .. }) => self == seen,
+            _ => false,
+        }
+    }
+
+    /// Bytes that are equal exactly when two fingerprints name one source: the key under which a source is one volume,
+    /// by whichever path it was reached, and the input of the hash in the volume's name. Sizes are left out.
+    pub fn identity(&self) -> Vec<u8> {
+        self.to_identity_text().into_bytes()
+    }
+
+    /// Whether the fingerprint survives a reboot.
+    pub fn is_strong(&self) -> bool {
+        match self {
+            Self::Directory { filesystem, .. } => filesystem.uuid.is_some(),
+            Self::Device { device, .. } => !matches!(device, DeviceIdentity::DeviceNumber(_)),
+        }
+    }
+
+    fn to_identity_text(&self) -> String {
+        match self {
+            Self::Directory { filesystem, inode, born } => {
+                let born = born.map_or_else(|| "-".to_owned(), |born| born.to_string());
+                format!("directory\0{}\0{inode}\0{born}", filesystem.to_identity_text())
+            }
+            Self::Device { device, .. } => format!("device\0{}", device.to_identity_text()),
+        }
+    }
+}
+
+impl FilesystemIdentity {
+    /// Text that is equal exactly when two file systems are one.
+    pub fn to_identity_text(&self) -> String {
+        match (&self.uuid, &self.device_number) {
+            (Some(uuid), _) => format!("{}\0uuid\0{uuid}", self.fs_type),
+            (None, number) => {
+                format!("{}\0number\0{}", self.fs_type, number.as_deref().unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl DeviceIdentity {
+    fn to_identity_text(&self) -> String {
+        let (by, id) = self.parts();
+        format!("{by}\0{id}")
+    }
+
+    fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Wwn(id) => ("wwn", id),
+            Self::Serial(id) => ("serial", id),
+            Self::PartitionUuid(id) => ("partition-uuid", id),
+            Self::Mapper(id) => ("mapper", id),
+            Self::LoopFile(id) => ("loop-file", id),
+            Self::DeviceNumber(id) => ("device-number", id),
+        }
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    /// One line for people: `ext4 5f3c…, inode 2` or `wwn 0x5000…, 10Gi`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory { filesystem, inode, .. } => {
+                let id = filesystem.uuid.as_ref().or(filesystem.device_number.as_ref());
+                let id = id.map_or("?", String::as_str);
+                write!(formatter, "{} {id}, inode {inode}", filesystem.fs_type)
+            }
+            Self::Device { device, size } => {
+                let (by, id) = device.parts();
+                write!(formatter, "{by} {id}, {size}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(uuid: &str, inode: u64, born: Option<i64>) -> Fingerprint {
+        let filesystem = FilesystemIdentity {
+            fs_type: "ext4".into(),
+            uuid: Some(uuid.into()),
+            device_number: None,
+        };
+        Fingerprint::Directory { filesystem, inode, born }
+    }
+
+    fn device(serial: &str, size: u64) -> Fingerprint {
+        Fingerprint::Device { device: DeviceIdentity::Serial(serial.into()), size: Bytes(size) }
+    }
+
+    #[test]
+    fn another_file_system_another_inode_or_a_later_directory_is_not_the_same_source() {
+        let recorded = directory("u1", 2, Some(1));
+
+        assert!(recorded.is_same_source(&recorded.clone()));
+        for other in
+            [directory("u2", 2, Some(1)), directory("u1", 3, Some(1)), directory("u1", 2, Some(2))]
+        {
+            assert!(!recorded.is_same_source(&other));
+            assert_ne!(recorded.identity(), other.identity());
+        }
+    }
+
+    #[test]
+    fn a_device_may_grow_and_not_shrink() {
+        assert!(device("s", 10).is_same_source(&device("s", 20)));
+        assert!(!device("s", 20).is_same_source(&device("s", 10)));
+        assert!(!device("s", 10).is_same_source(&device("t", 10)));
+        assert_eq!(device("s", 10).identity(), device("s", 20).identity());
+    }
+
+    #[test]
+    fn a_device_and_a_directory_are_never_the_same() {
+        assert!(!device("s", 10).is_same_source(&directory("s", 10, None)));
+    }
+
+    #[test]
+    fn a_fingerprint_survives_being_written_down() {
+        for print in [directory("u", 2, None), directory("u", 2, Some(-1)), device("s", 10)] {
+            let text = serde_json::to_string(&print).unwrap();
+            assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), print);
+        }
+    }
+}

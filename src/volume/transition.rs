@@ -1,0 +1,174 @@
+//! The transitions of a volume's life, as pure functions: each takes what is recorded and gives what is to be recorded,
+//! or says why not.
+//!
+//! `spec` changes (claim, release, order, cordon) are the controller's and people's; `status` changes (observe,
+//! cleaning, cleaned) are the node agent's. No function changes both.
+
+use jiff::Timestamp;
+
+use super::{
+    Claim, CleanPolicy, CleanReason, Cleaning, Condition, HealthReason, LocalVolume, Spec, Status,
+    Tenancy,
+};
+
+/// Why a volume is not given to a claim.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimRefused {
+    /// Another claim holds it.
+    #[error("claim {0} holds it")]
+    Held(super::ClaimName),
+    /// It is not known clean since its latest tenancy.
+    #[error("it is not clean: {0}")]
+    NotClean(String),
+    /// It is missing, replaced or not readable.
+    #[error("it is not healthy: {0}")]
+    NotHealthy(String),
+    /// A person said that it is not to be claimed.
+    #[error("it is cordoned")]
+    Cordoned,
+}
+
+/// Why a claim is not ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseRefused {
+    /// The tenancy is over; whoever holds the volume now is somebody else.
+    #[error("tenancy {asked} has ended; the volume's latest tenancy is {latest}")]
+    Ended {
+        /// The tenancy that was named.
+        asked: Tenancy,
+        /// The latest one.
+        latest: Tenancy,
+    },
+    /// It is still mounted for its tenant.
+    #[error("it is still published at {}", paths.join(", "))]
+    Published {
+        /// Where.
+        paths: Vec<String>,
+    },
+}
+
+/// Why a volume is not dropped from the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ForgetRefused {
+    /// It is there: discovery would only find it again.
+    #[error("it is present on its node; remove it from its pool first")]
+    Present,
+}
+
+impl LocalVolume {
+    /// Gives the volume to `claim`: the tenancy that begins, with the order to wipe after it.
+    pub fn claimed(&self, claim: Claim, clean: CleanPolicy) -> Result<Spec, ClaimRefused> {
+        if let Some(holder) = &self.spec.claim {
+            return Err(ClaimRefused::Held(holder.name.clone()));
+        }
+        if !self.is_clean() {
+            return Err(ClaimRefused::NotClean(self.status.conditions.clean.message.clone()));
+        }
+        if !self.is_healthy() {
+            return Err(ClaimRefused::NotHealthy(self.status.conditions.healthy.message.clone()));
+        }
+        if self.spec.cordoned {
+            return Err(ClaimRefused::Cordoned);
+        }
+        let tenancy = self.spec.tenancy.next();
+        Ok(Spec { tenancy, claim: Some(claim), clean: Some(clean), ..self.spec.clone() })
+    }
+
+    /// Ends `tenancy`. A tenancy that is over already and was the latest gives the spec unchanged.
+    pub fn released(&self, tenancy: Tenancy) -> Result<Spec, ReleaseRefused> {
+        let latest = self.spec.tenancy;
+        if tenancy != latest {
+            return Err(ReleaseRefused::Ended { asked: tenancy, latest });
+        }
+        if self.spec.claim.is_some() && !self.status.published.is_empty() {
+            let paths = self.status.published.iter().map(|place| place.path.clone()).collect();
+            return Err(ReleaseRefused::Published { paths });
+        }
+        Ok(Spec { claim: None, ..self.spec.clone() })
+    }
+
+    /// Orders a wipe by `policy`. It takes effect once nobody holds the volume; an order for a tenancy under way is the
+    /// policy recorded with its claim and is not replaced.
+    #[must_use]
+    pub fn ordered_clean(&self, policy: CleanPolicy) -> Spec {
+        if self.spec.claim.is_some() {
+            return self.spec.clone();
+        }
+        Spec { clean: Some(policy), ..self.spec.clone() }
+    }
+
+    /// Says whether the volume may be claimed again.
+    #[must_use]
+    pub fn cordoned(&self, cordoned: bool) -> Spec {
+        Spec { cordoned, ..self.spec.clone() }
+    }
+
+    /// Whether a person may drop the record of this volume: only of one that is lost.
+    pub fn may_be_forgotten(&self) -> Result<(), ForgetRefused> {
+        if self.is_healthy() || self.status.conditions.healthy.reason == HealthReason::ReadOnly {
+            return Err(ForgetRefused::Present);
+        }
+        Ok(())
+    }
+
+    /// The agent begins, or resumes, the wipe after `cleaning.tenancy`. Absent when that is not what is due.
+    pub fn cleaning(&self, cleaning: Cleaning, now: Timestamp) -> Option<Status> {
+        let due = self.needs_cleaning() && cleaning.tenancy == self.spec.tenancy;
+        let message =
+            format!("being wiped after tenancy {} by {}", cleaning.tenancy, cleaning.method);
+        let clean = clean_condition(self, CleanReason::Cleaning, &message, now);
+        due.then(|| self.with_clean(clean, |status| status.cleaning = Some(cleaning)))
+    }
+
+    /// The wipe after `tenancy` is done and the volume is empty. Absent when a claim came in between or another tenancy
+    /// is due, which the rules make impossible and this makes harmless.
+    pub fn cleaned(&self, tenancy: Tenancy, reason: CleanReason, now: Timestamp) -> Option<Status> {
+        let due = self.needs_cleaning() && tenancy == self.spec.tenancy;
+        let message = match reason {
+            CleanReason::LeftAsIs => format!("left as tenancy {tenancy} left it"),
+            _ => format!("wiped after tenancy {tenancy}"),
+        };
+        let clean = clean_condition(self, reason, &message, now);
+        due.then(|| {
+            self.with_clean(clean, |status| {
+                status.clean_for = Some(tenancy);
+                status.cleaning = None;
+                status.format = None;
+            })
+        })
+    }
+
+    /// The wipe could not begin or failed. What it noted about itself stays, for the next try.
+    #[must_use]
+    pub fn not_cleaned(&self, reason: CleanReason, message: &str, now: Timestamp) -> Status {
+        self.with_clean(clean_condition(self, reason, message, now), |_| ())
+    }
+
+    fn with_clean(
+        &self,
+        clean: Condition<CleanReason>,
+        change: impl FnOnce(&mut Status),
+    ) -> Status {
+        let mut status = self.status.clone();
+        status.conditions.clean = self.status.conditions.clean.then(clean);
+        change(&mut status);
+        status
+    }
+}
+
+fn clean_condition(
+    volume: &LocalVolume,
+    reason: CleanReason,
+    message: &str,
+    now: Timestamp,
+) -> Condition<CleanReason> {
+    let status = matches!(
+        reason,
+        CleanReason::FoundEmpty
+            | CleanReason::Accepted
+            | CleanReason::Wiped
+            | CleanReason::LeftAsIs
+    );
+    let message = format!("{} is {message}", volume.status.path);
+    Condition { status, reason, message, since: now }
+}
