@@ -1,0 +1,235 @@
+//! What holds for the tree as a whole: which way the arrows point, where the kernel may be called, how long a file may
+//! be, that every link in the documents leads somewhere and that every dependency's licence is one we accept.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file beneath `directory` whose name ends in `extension`, with its text.
+fn files(directory: &str, extension: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![root().join(directory)];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == extension) {
+                let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The folder of `src/` that a file belongs to; the file's own name for those at the top.
+fn module(name: &str) -> &str {
+    let beneath = name.strip_prefix("src/").unwrap();
+    beneath.split(['/', '.']).next().unwrap()
+}
+
+/// Lines of code: without comments, and without what follows `#[cfg(test)] mod tests {`.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    text[..end].lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+/// Which other modules each module of `src/` may use. Whoever is missing here knows nobody.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("pool", &["volume"]),
+    ("observe", &["volume", "inventory"]),
+    ("source", &["host", "volume"]),
+    ("inventory", &["volume"]),
+    ("claim", &["inventory", "pool", "volume"]),
+    ("health", &["host", "source", "volume"]),
+    ("discover", &["health", "host", "inventory", "observe", "pool", "source", "volume"]),
+    ("publish", &["host", "inventory", "pool", "source", "volume"]),
+    ("clean", &["host", "inventory", "observe", "pool", "source", "volume"]),
+    ("csi", &["claim", "health", "host", "inventory", "observe", "pool", "publish", "volume"]),
+    ("cli", &["csi", "pool", "volume", "observe"]),
+    (
+        "roles",
+        &[
+            "claim",
+            "clean",
+            "cli",
+            "csi",
+            "discover",
+            "health",
+            "host",
+            "inventory",
+            "observe",
+            "pool",
+            "publish",
+            "volume",
+        ],
+    ),
+    ("main", &["cli", "roles"]),
+];
+
+#[test]
+fn arrows_between_the_modules_point_one_way() {
+    let mut wrong = Vec::new();
+    for (name, text) in files("src", "rs") {
+        let from = module(&name);
+        if matches!(from, "lib") || name.contains("/tests") || name.ends_with("contract.rs") {
+            continue;
+        }
+        let allowed =
+            ARROWS.iter().find(|(module, _)| *module == from).map_or(&[][..], |(_, to)| to);
+        for line in code(&text) {
+            for part in line.split("crate::").skip(1) {
+                let to: String =
+                    part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                if !to.is_empty() && to != from && !allowed.contains(&to.as_str()) {
+                    wrong.push(format!("{name}: {from} -> {to}: {}", line.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "arrows that are not in the table:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_host_module_calls_the_kernel_or_is_unsafe() {
+    let mut wrong = Vec::new();
+    for (name, text) in files("src", "rs") {
+        if module(&name) == "host" {
+            continue;
+        }
+        for line in code(&text) {
+            for call in ["unsafe ", "rustix::", "nix::", "sys_mount::", "libc::"] {
+                let elsewhere = call == "nix::" && line.contains("unix::");
+                if line.contains(call) && !elsewhere {
+                    wrong.push(format!("{name}: {}", line.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "the kernel is called outside src/host:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_grpc_edge_knows_status_codes() {
+    let mut wrong = Vec::new();
+    for (name, text) in files("src", "rs") {
+        if matches!(module(&name), "csi" | "cli") {
+            continue;
+        }
+        wrong.extend(
+            code(&text).filter(|l| l.contains("tonic::")).map(|l| format!("{name}: {}", l.trim())),
+        );
+    }
+    assert!(wrong.is_empty(), "gRPC statuses are made outside src/csi:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_is_read_in_one_sitting() {
+    let sources = [files("src", "rs"), files("tests", "rs"), files("examples", "rs")].concat();
+    let long: Vec<_> = sources
+        .iter()
+        .filter(|(_, text)| text.lines().count() > 400)
+        .map(|(name, text)| format!("{name}: {} lines", text.lines().count()))
+        .collect();
+    assert!(long.is_empty(), "files over 400 lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn no_test_waits_for_a_fixed_time() {
+    let sources = [files("src", "rs"), files("tests", "rs")].concat();
+    let asleep: Vec<_> = sources
+        .iter()
+        .filter(|(name, _)| name != "tests/repository.rs")
+        .flat_map(|(name, text)| text.lines().map(move |line| (name, line)))
+        .filter(|(_, line)| line.contains("thread::sleep("))
+        .map(|(name, line)| format!("{name}: {}", line.trim()))
+        .collect();
+    assert!(asleep.is_empty(), "wait for a condition instead:\n{}", asleep.join("\n"));
+}
+
+#[test]
+fn every_link_in_the_documents_leads_to_a_file() {
+    let mut broken = Vec::new();
+    let mut documents = files("docs", "md");
+    for name in ["README.md", "CHANGELOG.md", "csi-sanity/README.md"] {
+        documents.push((name.to_owned(), fs::read_to_string(root().join(name)).unwrap()));
+    }
+    for (name, text) in documents {
+        let folder = root().join(&name).parent().unwrap().to_owned();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap();
+            let outside = file.contains("://") || file.starts_with("mailto:");
+            if !outside && !file.is_empty() && !folder.join(file).exists() {
+                broken.push(format!("{name}: {target}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_dependency_has_a_licence_that_we_accept() {
+    const ACCEPTED: &[&str] = &[
+        "MIT",
+        "Apache-2.0",
+        "Apache-2.0 WITH LLVM-exception",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "ISC",
+        "Unicode-3.0",
+        "Unlicense",
+        "Zlib",
+        "0BSD",
+        "CC0-1.0",
+        "BSL-1.0",
+        "MIT-0",
+    ];
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--locked", "--offline"])
+        // Only what is built here, and so is certain to have been downloaded.
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu", "--manifest-path"])
+        .arg(root().join("Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut refused = BTreeSet::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
+        let choices = licence.split(" AND ").all(|part| {
+            part.trim_matches(['(', ')'])
+                .split(" OR ")
+                .any(|one| ACCEPTED.contains(&one.trim_matches(['(', ')', ' '])))
+        });
+        if !choices {
+            refused.insert(format!("{}: {licence:?}", package["name"]));
+        }
+        let source = package["source"].as_str();
+        if source.is_some_and(|source| !source.starts_with("registry+")) {
+            refused.insert(format!("{}: not from the registry: {source:?}", package["name"]));
+        }
+    }
+    assert!(refused.is_empty(), "licences or sources that are not accepted: {refused:#?}");
+}
+
+#[test]
+fn the_project_names_nothing_of_the_machine_it_was_written_on() {
+    let mut found = Vec::new();
+    let folders =
+        [files("src", "rs"), files("tests", "rs"), files("docs", "md"), files("csi-sanity", "md")];
+    for (name, text) in folders.concat() {
+        for line in text.lines().filter(|line| {
+            line.contains(concat!("/wo", "rk/")) || line.contains(concat!("/root/", "wt"))
+        }) {
+            found.push(format!("{name}: {}", line.trim()));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
