@@ -163,19 +163,28 @@ fn check_subdomain(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+impl NodeName {
+    /// The node's value of the topology key `topology.berth.dev/node`: at most 63 bytes, a legal label value.
+    ///
+    /// The name itself where it fits; else its beginning and, since two long names may begin alike, 64 bits of a hash
+    /// over all of it. It never changes, as the CSI specification asks of a topology.
+    pub fn topology_value(&self) -> String {
+        if self.0.len() <= LABEL_MAX {
+            return self.0.clone();
+        }
+        // A name is ASCII, so every byte is a place to cut.
+        let beginning = &self.0[..LABEL_MAX - HASH_DIGITS - 1];
+        format!("{beginning}-{}", short_hash(&[self.0.as_bytes()]))
+    }
+}
+
 impl VolumeName {
     /// Composes the name of the volume that `entry` of `pool` on `node` is, told apart from every other by `identity`:
     /// bytes that are equal exactly when two sources are the same (see [`super::Fingerprint::identity`]).
     ///
     /// The readable parts are cut to fit and cleaned to legal characters; the hash over node and identity decides.
     pub fn compose(node: &NodeName, pool: &PoolName, entry: &str, identity: &[u8]) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(node.as_str().as_bytes());
-        hash.update([0]);
-        hash.update(identity);
-        let digest = hash.finalize();
-        let hash = digest.iter().take(8).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
-        let hash = format!("{hash:0HASH_DIGITS$x}");
+        let hash = short_hash(&[node.as_str().as_bytes(), &[0], identity]);
         let entry = legal(entry, 24);
         let pool = legal(pool.as_str(), 24);
         let node =
@@ -183,6 +192,17 @@ impl VolumeName {
         let parts = [node, pool, entry, hash];
         Self(parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("-"))
     }
+}
+
+/// The first 64 bits of the SHA-256 of `parts`, one after the other, in hexadecimal.
+fn short_hash(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    let hash = digest.iter().take(8).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
+    format!("{hash:0HASH_DIGITS$x}")
 }
 
 /// The first `most` bytes of `text` made of lower-case letters, digits and inner hyphens; other characters become hyphens.

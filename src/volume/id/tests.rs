@@ -51,7 +51,41 @@ fn an_over_long_claim_name_is_refused_and_128_bytes_are_not() {
     assert!("n".repeat(129).parse::<ClaimName>().is_err());
 }
 
+#[test]
+fn a_node_name_of_63_bytes_is_its_own_topology_value() {
+    let name = format!("{}.a", "n".repeat(61));
+
+    assert_eq!(node(&name).topology_value(), name);
+}
+
+#[test]
+fn long_node_names_that_begin_alike_have_topology_values_of_their_own() {
+    let one = node(&format!("{}-1", "n".repeat(70))).topology_value();
+    let other = node(&format!("{}-2", "n".repeat(70))).topology_value();
+
+    assert_eq!(one.len(), 63);
+    assert!(one.starts_with(&"n".repeat(46)));
+    assert_ne!(one, other);
+}
+
+/// What Kubernetes takes as a label's value.
+fn is_label_value(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && edge(text.chars().next())
+        && edge(text.chars().last())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
 proptest! {
+    #[test]
+    fn every_topology_value_is_a_legal_label_value(
+        name in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?){0,3}"
+    ) {
+        prop_assume!(name.len() <= 253);
+        prop_assert!(is_label_value(&node(&name).topology_value()));
+    }
+
     #[test]
     fn every_composed_name_is_a_legal_name_and_its_id_fits_128_bytes(
         node in "[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?(\\.[a-z0-9]{1,60}){0,3}",

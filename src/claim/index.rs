@@ -1,0 +1,337 @@
+//! What can be claimed and what is, in memory: plain data that the inventory's watch feeds and claims read.
+//!
+//! Every operation takes logarithmic time and copies a pointer, but two: filling it anew, and counting why a claim is
+//! refused. A record that is older than the one held never replaces it, so that an event on its way cannot undo what a
+//! claim has just done.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use super::error::Shortage;
+use super::request::{Capacity, ClaimRequest};
+use super::{Choice, fit};
+use crate::inventory::{Event, Recorded, Version};
+use crate::volume::{Bytes, CapacityRange, ClaimName, LocalVolume, Mode, PoolName, VolumeName};
+
+/// Every volume, by what is asked about it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Index {
+    volumes: HashMap<Arc<VolumeName>, Arc<Recorded>>,
+    /// The claimable ones that are not set aside; no pool is empty.
+    pools: HashMap<PoolName, Sides>,
+    /// The claimed ones, in the order of names.
+    claimed: BTreeSet<Arc<VolumeName>>,
+    claims: HashMap<ClaimName, Arc<VolumeName>>,
+    /// Those that claims under way have been promised.
+    set_aside: HashSet<Arc<VolumeName>>,
+}
+
+/// A pool's claimable volumes by mode.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sides {
+    filesystem: Side,
+    block: Side,
+}
+
+/// Claimable volumes of one pool and mode.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Side {
+    all: Shelf,
+    /// By topology value; none is empty.
+    places: BTreeMap<String, Shelf>,
+}
+
+/// Claimable volumes in the order of capacity, then of names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Shelf {
+    sizes: BTreeMap<Bytes, BTreeSet<Arc<VolumeName>>>,
+    /// What they have together. It may be more than 64 bits hold, since nobody checks what a node says.
+    sum: u128,
+}
+
+impl Index {
+    /// Takes what the watch tells.
+    pub(super) fn take(&mut self, event: Event) {
+        match event {
+            Event::Reset(all) => self.reset(all),
+            Event::Applied(recorded) => self.apply(*recorded),
+            Event::Removed(name, version) => self.remove(&name, version),
+        }
+    }
+
+    /// Holds `all`, and nothing that is not among them. What is held in a newer version stays so.
+    pub(super) fn reset(&mut self, all: Vec<Recorded>) {
+        let there: HashSet<_> = all.iter().map(|recorded| &recorded.volume.name).collect();
+        let gone = self.volumes.keys().filter(|name| !there.contains(name.as_ref()));
+        for name in gone.cloned().collect::<Vec<_>>() {
+            self.forget(&name);
+        }
+        for recorded in all {
+            self.apply(recorded);
+        }
+    }
+
+    /// Holds this record, unless a newer one is held.
+    pub(super) fn apply(&mut self, recorded: Recorded) {
+        let known = self.volumes.get_key_value(&recorded.volume.name);
+        let name = match known {
+            Some((_, known)) if known.version >= recorded.version => return,
+            Some((name, _)) => Arc::clone(name),
+            None => Arc::new(recorded.volume.name.clone()),
+        };
+        let recorded = Arc::new(recorded);
+        let before = self.volumes.insert(Arc::clone(&name), Arc::clone(&recorded));
+        if let Some(before) = before {
+            self.unplace(&before);
+        }
+        self.place(&name, &recorded);
+    }
+
+    /// Holds this record, which did not come from the watch, if the volume is known and nothing newer is held. It may
+    /// have been removed meanwhile: the watch alone says what there is.
+    pub(super) fn update(&mut self, recorded: Recorded) {
+        if self.volumes.contains_key(&recorded.volume.name) {
+            self.apply(recorded);
+        }
+    }
+
+    /// Forgets a volume that was removed at `version`, unless what is held is newer.
+    pub(super) fn remove(&mut self, name: &VolumeName, version: Version) {
+        if self.volumes.get(name).is_some_and(|known| known.version <= version) {
+            self.forget(name);
+        }
+    }
+
+    /// One volume.
+    pub(super) fn get(&self, name: &VolumeName) -> Option<Arc<Recorded>> {
+        self.volumes.get(name).cloned()
+    }
+
+    /// The volume that a claim holds.
+    pub(super) fn holder(&self, claim: &ClaimName) -> Option<&VolumeName> {
+        self.claims.get(claim).map(Arc::as_ref)
+    }
+
+    /// The claimed volumes that follow `after` in the order of names, at most so many.
+    pub(super) fn claimed(&self, after: Option<&VolumeName>, most: usize) -> Vec<Arc<Recorded>> {
+        let from = after.map_or(Unbounded, Excluded);
+        let names = self.claimed.range::<VolumeName, _>((from, Unbounded)).take(most);
+        names.filter_map(|name| self.get(name)).collect()
+    }
+
+    /// What of a pool can be claimed, everywhere or at one topology value.
+    pub(super) fn capacity(&self, pool: &PoolName, mode: Mode, topology: Option<&str>) -> Capacity {
+        let there = self.side(pool, mode).and_then(|side| match topology {
+            Some(value) => side.at(value),
+            None => Some(side.anywhere()),
+        });
+        there.map_or_else(Capacity::default, Shelf::capacity)
+    }
+
+    /// What there is for a claim. A volume that is set aside has to be put back.
+    pub(super) fn choose(&mut self, request: &ClaimRequest) -> Choice {
+        if let Some(holder) = self.holder(&request.name) {
+            return Choice::Held(holder.clone());
+        }
+        let side = self.side(&request.pool, request.mode);
+        let best = side.and_then(|side| fit::best(side, request.range, &request.topology));
+        let best = best.and_then(|name| self.volumes.get_key_value(name));
+        if let Some((name, recorded)) = best {
+            let (name, recorded) = (Arc::clone(name), Arc::clone(recorded));
+            self.unplace(&recorded);
+            self.set_aside.insert(name);
+            return Choice::SetAside(recorded);
+        }
+        let fits = |name| self.get(name).is_some_and(|recorded| fits(&recorded.volume, request));
+        if self.set_aside.iter().any(|name| fits(name)) {
+            return Choice::Wait;
+        }
+        Choice::Nothing(self.shortage(request))
+    }
+
+    /// Ends the promise of [`Index::choose`], however it was kept.
+    pub(super) fn put_back(&mut self, name: &VolumeName) {
+        let Some(name) = self.set_aside.take(name) else { return };
+        if let Some(recorded) = self.get(&name) {
+            self.place(&name, &recorded);
+        }
+    }
+
+    fn side(&self, pool: &PoolName, mode: Mode) -> Option<&Side> {
+        self.pools.get(pool).map(|sides| sides.of(mode))
+    }
+
+    fn forget(&mut self, name: &VolumeName) {
+        if let Some(before) = self.volumes.remove(name) {
+            self.unplace(&before);
+        }
+    }
+
+    /// Puts a volume where its record belongs.
+    fn place(&mut self, name: &Arc<VolumeName>, recorded: &Recorded) {
+        let volume = &recorded.volume;
+        if let Some(claim) = &volume.spec.claim {
+            self.claimed.insert(Arc::clone(name));
+            // Of two volumes in which one name was seen, the later seen is the one that holds it.
+            let other = self.claims.get(&claim.name).and_then(|other| self.volumes.get(other));
+            if other.is_none_or(|other| other.version <= recorded.version) {
+                self.claims.insert(claim.name.clone(), Arc::clone(name));
+            }
+        } else if volume.is_claimable() && !self.set_aside.contains(name) {
+            self.shelve(volume, name);
+        }
+    }
+
+    /// Takes a volume from where [`Index::place`] put it.
+    fn unplace(&mut self, recorded: &Recorded) {
+        let volume = &recorded.volume;
+        if let Some(claim) = &volume.spec.claim {
+            self.claimed.remove(&volume.name);
+            if self.holder(&claim.name) == Some(&volume.name) {
+                self.claims.remove(&claim.name);
+            }
+        } else if volume.is_claimable() && !self.set_aside.contains(&volume.name) {
+            self.unshelve(volume);
+        }
+    }
+
+    fn shelve(&mut self, volume: &LocalVolume, name: &Arc<VolumeName>) {
+        let sides = self.pools.entry(volume.spec.pool.clone()).or_default();
+        sides.of_mut(volume.spec.mode).add(volume, name);
+    }
+
+    fn unshelve(&mut self, volume: &LocalVolume) {
+        let Some(sides) = self.pools.get_mut(&volume.spec.pool) else { return };
+        sides.of_mut(volume.spec.mode).take(volume);
+        if *sides == Sides::default() {
+            self.pools.remove(&volume.spec.pool);
+        }
+    }
+
+    /// Counts why nothing fits. It looks at every volume, which only a refused claim has to pay for.
+    fn shortage(&self, request: &ClaimRequest) -> Shortage {
+        let mut shortage = Shortage::default();
+        let all = self.volumes.values().map(|recorded| &recorded.volume);
+        for volume in all.filter(|volume| is_of_kind(volume, request)) {
+            shortage.count(volume, request);
+        }
+        shortage
+    }
+}
+
+fn is_of_kind(volume: &LocalVolume, request: &ClaimRequest) -> bool {
+    volume.spec.pool == request.pool && volume.spec.mode == request.mode
+}
+
+/// Whether the claim could be given the volume.
+fn fits(volume: &LocalVolume, request: &ClaimRequest) -> bool {
+    is_of_kind(volume, request)
+        && request.range.admits(volume.status.capacity)
+        && request.topology.admits(&volume.spec.node.topology_value())
+}
+
+impl Shortage {
+    fn count(&mut self, volume: &LocalVolume, request: &ClaimRequest) {
+        let capacity = volume.status.capacity;
+        let elsewhere = !request.topology.admits(&volume.spec.node.topology_value());
+        self.volumes += 1;
+        if volume.is_claimable() && !elsewhere {
+            self.largest = self.largest.max(Some(capacity));
+        }
+        if !request.range.admits(capacity) {
+            return;
+        }
+        self.fitting += 1;
+        match () {
+            () if elsewhere => self.elsewhere += 1,
+            () if volume.spec.claim.is_some() => self.claimed += 1,
+            () if !volume.is_healthy() => self.unhealthy += 1,
+            () if !volume.is_clean() => self.unclean += 1,
+            () => self.cordoned += 1,
+        }
+    }
+}
+
+impl Sides {
+    fn of(&self, mode: Mode) -> &Side {
+        match mode {
+            Mode::Filesystem => &self.filesystem,
+            Mode::Block => &self.block,
+        }
+    }
+
+    fn of_mut(&mut self, mode: Mode) -> &mut Side {
+        match mode {
+            Mode::Filesystem => &mut self.filesystem,
+            Mode::Block => &mut self.block,
+        }
+    }
+}
+
+impl Side {
+    /// The volumes at a topology value, if there are any.
+    pub(super) fn at(&self, topology: &str) -> Option<&Shelf> {
+        self.places.get(topology)
+    }
+
+    /// The volumes of all nodes.
+    pub(super) fn anywhere(&self) -> &Shelf {
+        &self.all
+    }
+
+    fn add(&mut self, volume: &LocalVolume, name: &Arc<VolumeName>) {
+        let capacity = volume.status.capacity;
+        self.all.add(capacity, name);
+        self.places.entry(volume.spec.node.topology_value()).or_default().add(capacity, name);
+    }
+
+    fn take(&mut self, volume: &LocalVolume) {
+        let (capacity, place) = (volume.status.capacity, volume.spec.node.topology_value());
+        self.all.take(capacity, &volume.name);
+        if let Some(shelf) = self.places.get_mut(&place) {
+            shelf.take(capacity, &volume.name);
+            if shelf.sizes.is_empty() {
+                self.places.remove(&place);
+            }
+        }
+    }
+}
+
+impl Shelf {
+    /// The smallest volume that `range` admits; of several, the first by name.
+    pub(super) fn smallest_in(&self, range: CapacityRange) -> Option<&VolumeName> {
+        let least = range.required.unwrap_or_default();
+        // A tree's range must not end before it begins; so a limit below the least is looked at afterwards.
+        let (capacity, names) = self.sizes.range(least..).next()?;
+        let name = names.first().filter(|_| range.admits(*capacity))?;
+        Some(name.as_ref())
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity {
+            available: Bytes(u64::try_from(self.sum).unwrap_or(u64::MAX)),
+            maximum: self.sizes.last_key_value().map(|(capacity, _)| *capacity),
+            minimum: self.sizes.first_key_value().map(|(capacity, _)| *capacity),
+        }
+    }
+
+    fn add(&mut self, capacity: Bytes, name: &Arc<VolumeName>) {
+        if self.sizes.entry(capacity).or_default().insert(Arc::clone(name)) {
+            self.sum += u128::from(capacity.0);
+        }
+    }
+
+    fn take(&mut self, capacity: Bytes, name: &VolumeName) {
+        let Some(names) = self.sizes.get_mut(&capacity) else { return };
+        if names.remove(name) {
+            self.sum -= u128::from(capacity.0);
+        }
+        if names.is_empty() {
+            self.sizes.remove(&capacity);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
