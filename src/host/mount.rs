@@ -19,7 +19,7 @@ use rustix::mount::{
     move_mount, open_tree,
 };
 
-pub use spot::{FileId, Kind, Seen, Spot, canonical};
+pub use spot::{FileId, Fullness, Kind, Seen, Spot, canonical, usage};
 
 use super::{Errno, Error, Result};
 

@@ -171,6 +171,25 @@ impl AsFd for Seen {
     }
 }
 
+/// How full a file system is: all, free, and free for processes without privileges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fullness {
+    /// Bytes.
+    pub bytes: (u64, u64, u64),
+    /// Inodes; all zero where the file system has no fixed number of them.
+    pub inodes: (u64, u64, u64),
+}
+
+/// How full the file system is that `file` lies on. `path` is for messages.
+pub fn usage(file: &Seen, path: &Path) -> Result<Fullness> {
+    let stat = fstatvfs(file).map_err(Error::of("fstatfs", path))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Fullness {
+        bytes: (bytes(stat.f_blocks), bytes(stat.f_bfree), bytes(stat.f_bavail)),
+        inodes: (stat.f_files, stat.f_ffree, stat.f_favail),
+    })
+}
+
 /// The path of an open file without symlinks, seen from the root directory of the process.
 pub fn canonical(file: BorrowedFd<'_>) -> std::result::Result<PathBuf, Errno> {
     let link = readlink(format!("/proc/self/fd/{}", file.as_raw_fd()), Vec::new())?;
