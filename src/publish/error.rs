@@ -151,6 +151,17 @@ pub enum Error {
         #[source]
         source: source::Error,
     },
+    /// The kernel does not clone its mount. `FAILED_PRECONDITION`.
+    #[error(
+        "volume {id}: the kernel refuses a second mount of {}, which is unbindable or has mounts beneath it from outside this user namespace",
+        path.display()
+    )]
+    NoClone {
+        /// The volume.
+        id: VolumeId,
+        /// Its path.
+        path: PathBuf,
+    },
     /// The device that the kernel mounted is not the one that was checked; it was not attached. `FAILED_PRECONDITION`.
     #[error("volume {id} is on device {expected} and {} led to device {found}: ask again when its links are settled", path.display())]
     WrongDevice {

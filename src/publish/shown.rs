@@ -1,13 +1,14 @@
 //! A volume's source, verified and open, and how a mount of it is told from every other.
 
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Found};
 use super::plan::{Shape, There};
-use crate::host::mount::{FileId, Kind, Seen, Spot};
+use crate::host::mount::{Detached, Kind, Seen, Spot};
 use crate::host::mountinfo::{Mount, MountTable};
-use crate::host::{self, DeviceNumber};
+use crate::host::{self, DeviceNumber, Errno};
 use crate::source::{self, Source};
 use crate::volume::{LocalVolume, Mode, VolumeId};
 
@@ -65,7 +66,7 @@ impl Subject {
             Form::Filesystem => Shown::Mount { device: facts.device, root: PathBuf::from("/") },
             Form::Node => Shown::Node(facts.device),
         };
-        let seen = Seen::of(std::os::fd::AsFd::as_fd(&source), source.path());
+        let seen = Seen::of(source.as_fd(), source.path());
         let seen = seen.map_err(|source| Error::Host { id: id.clone(), source })?;
         Ok(Self { source, form, shown, seen })
     }
@@ -78,7 +79,7 @@ impl Subject {
         match (&self.shown, self.form) {
             (Shown::Node(number), _) => Ok(seen.kind == Kind::BlockDevice(*number)),
             // The very directory that was verified, by its number: no need to read the whole table.
-            (_, Form::Directory) if seen.id == self.directory_id() => Ok(true),
+            (_, Form::Directory) if seen.id == self.seen.id => Ok(true),
             (shown, _) => {
                 let table = MountTable::read()?;
                 Ok(table.by_id(seen.mount_id).is_some_and(|mount| shown.is_table_entry(mount)))
@@ -101,13 +102,18 @@ impl Subject {
         Ok((there, Some(seen)))
     }
 
+    /// Clones the mount of `root`: of the source, or of a mount of it. It is attached nowhere yet.
+    pub(super) fn clone_of(&self, id: &VolumeId, root: &Seen) -> Result<Detached, Error> {
+        let path = self.source.path();
+        Detached::clone_of(root.as_fd(), path).map_err(|error| match error.errno {
+            Errno::INVAL => Error::NoClone { id: id.clone(), path: path.to_owned() },
+            _ => Error::Host { id: id.clone(), source: error },
+        })
+    }
+
     /// What this volume is mounted on.
     pub(super) fn shape(&self) -> Shape {
         if self.form == Form::Node { Shape::File } else { Shape::Directory }
-    }
-
-    fn directory_id(&self) -> FileId {
-        self.seen.id
     }
 }
 

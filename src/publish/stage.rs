@@ -1,6 +1,5 @@
 //! A volume at its staging path: verified, its file system mounted or its directory bound there. Blocks.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use super::error::{Error, Found};
@@ -11,7 +10,7 @@ use super::shown::{Form, Subject};
 use super::target::{carry_out, refused};
 use super::{AccessType, path, path::Roots};
 use crate::host;
-use crate::host::mount::{Attribute, Attributes, Detached, Seen, Spot};
+use crate::host::mount::{Attribute, Attributes, Seen, Spot};
 use crate::pool::Pool;
 use crate::volume::{AccessMode, LocalVolume, Published, VolumeId};
 
@@ -73,14 +72,12 @@ impl Staging {
     pub(super) fn attach(&self, fs_type: Option<&str>) -> Result<(), Error> {
         let At { subject, spot, seen, plan, attributes } = self.look()?;
         let Plan::Steps(steps) = plan else { return Ok(()) };
-        let make = || match (subject.form, fs_type) {
+        let mount = match (subject.form, fs_type) {
             (Form::Filesystem, Some(fs_type)) => {
-                self.mount(&subject, fs_type, &self.options.filesystem)
+                self.mount(&subject, fs_type, &self.options.filesystem)?
             }
-            _ => Detached::clone_of(subject.source.as_fd(), subject.source.path())
-                .map_err(|e| self.host(e)),
+            _ => subject.clone_of(&self.id, &subject.seen)?,
         };
-        let mount = make()?;
         carry_out(steps, &spot, seen, attributes, mount).map_err(|e| self.host(e))
     }
 

@@ -1,6 +1,5 @@
 //! A volume at a target: the plan carried out, on descriptors. Blocks.
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Found};
@@ -52,8 +51,7 @@ impl Target {
             .map_err(|refusal| refused(&self.id, &self.path, refusal))?;
         if let Plan::Steps(steps) = plan {
             self.require_pool()?;
-            let mount = Detached::clone_of(source.as_fd(), subject.source.path());
-            let mount = mount.map_err(|e| self.host(e))?;
+            let mount = subject.clone_of(&self.id, source)?;
             carry_out(steps, &spot, seen, wanted.attributes, mount).map_err(|e| self.host(e))?;
         }
         self.place(&subject, &spot, wanted.attributes)

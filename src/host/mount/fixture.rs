@@ -3,6 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use rustix::mount::MountPropagationFlags;
+
 use super::{Attributes, Detached, Spot};
 use crate::host::format;
 use crate::host::loopback::LoopDevice;
@@ -26,6 +28,16 @@ pub(crate) fn bind(source: &Path, path: &Path) {
 /// Takes away the topmost mount at `path`.
 pub(crate) fn unmount(path: &Path) {
     Spot::open(path, None).unwrap().unmount().unwrap();
+}
+
+/// Makes the mount at `path` one that the kernel does not clone.
+pub(crate) fn forbid_clones(path: &Path) {
+    rustix::mount::mount_change(path, MountPropagationFlags::UNBINDABLE).unwrap();
+}
+
+/// Makes mounts at `path` propagate, as those in the kubelet's directory do.
+pub(crate) fn share(path: &Path) {
+    rustix::mount::mount_change(path, MountPropagationFlags::SHARED).unwrap();
 }
 
 fn attach(mount: Detached, path: &Path) {

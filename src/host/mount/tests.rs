@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::fixture::{Disk, bind, mount, scratch, tmpfs, unmount};
+use super::fixture::{Disk, bind, mount, scratch, share, tmpfs, unmount};
 use super::*;
 use crate::host::mountinfo::MountTable;
 use crate::host::namespace::isolated;
@@ -101,6 +101,25 @@ fn a_mount_made_at_the_target_later_does_not_appear_at_the_source() {
 
         assert!(Seen::at(&base.join("target/inner")).unwrap().is_mount);
         assert!(!Seen::at(&base.join("source/inner")).unwrap().is_mount);
+    });
+}
+
+#[test]
+fn a_clone_in_a_shared_directory_is_shared_there_and_not_with_its_source() {
+    isolated(|| {
+        let (_guard, base) = scratch();
+        share(&base);
+        fs::create_dir(base.join("kubelet")).unwrap();
+        tmpfs(&base.join("source"));
+        let peers = |path: &Path| {
+            MountTable::read().unwrap().at(path).unwrap().propagation.to_str().unwrap().to_owned()
+        };
+
+        clone_to(&base.join("source"), &base.join("kubelet/target"), &[]);
+
+        let target = peers(&base.join("kubelet/target"));
+        assert!(target.starts_with("shared:"), "{target}");
+        assert_ne!(target, peers(&base.join("source")));
     });
 }
 
