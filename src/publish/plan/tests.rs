@@ -122,7 +122,7 @@ proptest! {
     #[test]
     fn nothing_is_ever_mounted_upon_a_mount(there in there(), read_only: bool, file: bool) {
         let shape = if file { Shape::File } else { Shape::Directory };
-        let asked = Wanted { read_only, shape, ..wanted(SingleNodeMultiWriter) };
+        let asked = Wanted { shape, read_only, ..wanted(SingleNodeMultiWriter) };
 
         if let Ok(Plan::Steps(steps)) = publish(asked, &there, None, &[]) {
             prop_assert!(!matches!(there, There::Own(_) | There::Foreign(_)));
