@@ -129,7 +129,8 @@ impl<I: Inventory> Publisher<I> {
         self.to_the_end(request.id.clone(), async move { this.unpublish_now(request).await }).await
     }
 
-    /// Waits for the operations under way and for what they have to record. No new one begins.
+    /// Waits for the operations under way and for what they have to record. No new one begins. Bound it by the time that
+    /// the process has: a dead disk ends nothing, and what was not recorded is found again by [`Publisher::restore`].
     pub async fn drain(&self) {
         self.shared.stopping.cancel();
         self.shared.tasks.close();

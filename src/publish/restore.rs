@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use futures_util::future::join_all;
+
 use super::places::Place;
 use super::shown::{Form, Shown, Subject};
 use super::turn::{Lane, Turn};
@@ -16,24 +18,26 @@ impl<I: Inventory> Publisher<I> {
     /// Learns where this node's volumes are, and corrects the record. Call it before serving; a volume whose disk does
     /// not answer is taken to be where it was recorded.
     pub async fn restore(&self) -> Result<(), crate::inventory::Error> {
-        for recorded in self.shared.inventory.list().await? {
-            let volume = recorded.volume;
-            if volume.spec.node != self.shared.node || volume.status.published.is_empty() {
-                continue;
-            }
-            let id = VolumeId { volume: volume.name.clone(), tenancy: volume.spec.tenancy };
-            let learned = match self.turn(&id, Path::new(&volume.status.path), Lane::Change) {
-                Ok(turn) => self.learn(&id, &volume, &turn).await,
-                Err(error) => Err(error),
-            };
-            match learned {
-                Ok(()) => self.record_soon(&id),
-                Err(error) => tracing::warn!(volume = %id,
-                    error = &error as &dyn std::error::Error,
-                    "where the volume is published could not be checked"),
-            }
-        }
+        let volumes = self.shared.inventory.list().await?.into_iter().map(|all| all.volume);
+        let own = volumes.filter(|volume| {
+            volume.spec.node == self.shared.node && !volume.status.published.is_empty()
+        });
+        // Side by side: each dead disk among them takes its whole deadline.
+        join_all(own.map(|volume| self.restore_one(volume))).await;
         Ok(())
+    }
+
+    async fn restore_one(&self, volume: LocalVolume) {
+        let id = VolumeId { volume: volume.name.clone(), tenancy: volume.spec.tenancy };
+        let learned = match self.turn(&id, Path::new(&volume.status.path), Lane::Change) {
+            Ok(turn) => self.learn(&id, &volume, &turn).await,
+            Err(error) => Err(error),
+        };
+        match learned {
+            Ok(()) => self.record_soon(&id),
+            Err(error) => tracing::warn!(volume = %id, error = &error as &dyn std::error::Error,
+                "where the volume is published could not be checked"),
+        }
     }
 
     /// Learns where `volume` is, unless that is known.
