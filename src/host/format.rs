@@ -6,14 +6,9 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-
-use rustix::fs::{Mode, OFlags, open};
-
-use crate::host;
 
 /// Bytes of the program's standard error that are kept.
 const COMPLAINT_MAX: usize = 2048;
@@ -107,18 +102,6 @@ pub fn make(device: &File, path: &Path, fs_type: &str, uuid: Option<&str>) -> Re
         return Ok(());
     }
     Err(Error::Failed { program: program.name, path: path.to_owned(), status, complaint })
-}
-
-/// Opens the device behind `device` (`O_PATH` will do) for reading and writing, once it is certain that nobody mounts it
-/// or holds it otherwise: `EBUSY` where somebody does. What is given is not exclusive: [`make`] says why. `path` is for
-/// messages.
-pub fn open_unused(device: BorrowedFd<'_>, path: &Path) -> host::Result<File> {
-    let link = format!("/proc/self/fd/{}", device.as_raw_fd());
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let exclusive = open(&link, flags | OFlags::EXCL, Mode::empty());
-    exclusive.map_err(host::Error::of("open(O_EXCL)", path))?;
-    let file = open(&link, flags, Mode::empty());
-    file.map(File::from).map_err(host::Error::of("open", path))
 }
 
 fn command(executable: &Path, program: &Program, uuid: Option<&str>) -> Command {

@@ -3,23 +3,19 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::FileExt;
 
 use super::error::Error;
 use super::plan::{self, Contents, PoolRule, Prepare, Unprepared};
 use super::shown::Subject;
 use super::stage::Staging;
+use crate::host::device::{self, Access};
 use crate::host::mount::Detached;
-use crate::host::{self, Errno, format};
+use crate::host::{self, Errno, format, signature};
 use crate::pool::FsType;
 use crate::volume::{CleanMethod, NewVolumes};
 
 /// The types of file systems that Berth makes.
 const MADE: [&str; 2] = [FsType::Ext4.name(), FsType::Xfs.name()];
-/// Bytes at the beginning of a device within which every known file system, table and label has its signature.
-const HEAD: u64 = 4 << 20;
-/// The same at its end: backups of partition tables, RAID and ZFS labels.
-const TAIL: u64 = 1 << 20;
 
 impl Staging {
     /// Decides what is to be done with the device before it is mounted.
@@ -37,21 +33,30 @@ impl Staging {
     }
 
     fn contents(&self, subject: &Subject) -> Result<Contents, Error> {
-        let known = subject.source.facts().fs_type.clone().map(Contents::Known);
+        let known = subject.source.facts().fs_type.clone();
         if let (Some(known), true) = (&known, self.is_published()) {
-            return Ok(known.clone());
+            return Ok(Contents::Known(known.clone()));
         }
         // The kernel would mount a file system a second time that somebody else uses already.
         let device = self.unused(subject)?;
-        if let Some(known) = known {
-            return Ok(known);
+        let recorded = self.volume.status.format.as_ref();
+        if recorded.is_some_and(|format| format.tenancy == self.id.tenancy) {
+            // What else seems to be there is in the tenant's own files, and means nothing.
+            let nothing = || Contents::Other("no file system".into());
+            return Ok(known.map_or_else(nothing, Contents::Known));
         }
-        let size = subject.source.facts().size.0;
-        let blank = is_blank(&device, size).map_err(|error| {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            self.host(host::Error { call: "read", path: subject.source.path().to_owned(), errno })
-        })?;
-        Ok(if blank { Contents::Blank } else { Contents::Unknown })
+        let found =
+            signature::contents(&device, subject.source.path()).map_err(|e| self.host(e))?;
+        Ok(match (&found, known) {
+            (signature::Contents::Blank, _) => Contents::Blank,
+            // A member of a RAID may look like the file system on the whole of it.
+            (signature::Contents::Signatures(all), Some(known))
+                if all.iter().all(|signature| signature.name == known) =>
+            {
+                Contents::Known(known)
+            }
+            _ => Contents::Other(found.to_string()),
+        })
     }
 
     /// Makes a file system of type `fs_type` on the device. It was decided a moment ago; that nobody uses the device and
@@ -108,14 +113,17 @@ impl Staging {
         self.places.iter().any(|place| !place.published.staging)
     }
 
+    /// The device, open for reading and writing, once it is certain that nobody mounts it or holds it otherwise. It is not
+    /// held exclusively: `mkfs` itself opens it so.
     fn unused(&self, subject: &Subject) -> Result<File, Error> {
-        let path = subject.source.path();
-        match format::open_unused(subject.source.as_fd(), path) {
+        let (source, path) = (subject.source.as_fd(), subject.source.path());
+        match device::reopen(source, path, Access::WriteExclusive) {
             Err(host::Error { errno: Errno::BUSY, .. }) => {
-                Err(Error::InUse { id: self.id.clone(), path: path.to_owned() })
+                return Err(Error::InUse { id: self.id.clone(), path: path.to_owned() });
             }
-            result => result.map_err(|e| self.host(e)),
+            exclusive => drop(exclusive.map_err(|e| self.host(e))?),
         }
+        device::reopen(source, path, Access::Write).map_err(|e| self.host(e))
     }
 
     fn unprepared(&self, subject: &Subject, unprepared: Unprepared) -> Error {
@@ -127,52 +135,6 @@ impl Staging {
             }
             Unprepared::NotBlank(found) => Error::NotBlank { id, path, found },
             Unprepared::Gone(had) => Error::FilesystemGone { id, path, had },
-        }
-    }
-}
-
-/// Whether a device of `size` bytes is zero wherever a signature could be.
-fn is_blank(device: &File, size: u64) -> std::io::Result<bool> {
-    let head = 0..size.min(HEAD);
-    let tail = size.saturating_sub(TAIL).max(head.end)..size;
-    Ok(is_zero(device, head)? && is_zero(device, tail)?)
-}
-
-fn is_zero(device: &File, range: std::ops::Range<u64>) -> std::io::Result<bool> {
-    let mut buffer = vec![0; 256 << 10];
-    let mut at = range.start;
-    while at < range.end {
-        let count = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
-        device.read_exact_at(&mut buffer[..count], at)?;
-        if buffer[..count].iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-        at += count as u64;
-    }
-    Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn one_byte_where_a_signature_could_be_makes_a_device_not_blank(
-            size in 1_u64..12 << 20,
-            at: prop::sample::Index,
-        ) {
-            let at = at.index(usize::try_from(size).unwrap()) as u64;
-            let file = tempfile::tempfile().unwrap();
-            file.set_len(size).unwrap();
-            prop_assert!(is_blank(&file, size).unwrap());
-
-            file.write_all_at(&[1], at).unwrap();
-
-            let beyond = at >= HEAD && at < size.saturating_sub(TAIL);
-            prop_assert_eq!(is_blank(&file, size).unwrap(), beyond);
         }
     }
 }

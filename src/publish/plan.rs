@@ -157,12 +157,12 @@ impl Wanted {
 /// What was found on a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Contents {
-    /// Zeros where every known file system, table and label has its signature.
+    /// Nothing, by the rule of [`crate::host::signature`].
     Blank,
-    /// Something of this type.
+    /// A file system of this type, and nothing else.
     Known(String),
-    /// Something else.
-    Unknown,
+    /// Something else, as this says.
+    Other(String),
 }
 
 /// What may be done with a device that is to be mounted.
@@ -214,7 +214,7 @@ pub(super) fn prepare(
         }
         (Some(format), _) => Err(Unprepared::Gone(format.fs_type.clone())),
         (None, Contents::Blank) => Ok(Prepare::Format(wanted.to_owned())),
-        (None, Contents::Unknown) => Err(Unprepared::NotBlank("data of an unknown kind".into())),
+        (None, Contents::Other(found)) => Err(Unprepared::NotBlank(found.clone())),
         (None, Contents::Known(has)) if !pool.made.contains(&has.as_str()) => {
             Err(Unprepared::NotBlank(has.clone()))
         }

@@ -173,7 +173,7 @@ fn contents() -> impl Strategy<Value = Contents> {
     let known = prop::sample::select(vec!["ext4", "xfs", "btrfs", "crypto_LUKS"]);
     prop_oneof![
         Just(Contents::Blank),
-        Just(Contents::Unknown),
+        Just(Contents::Other("data at byte 7".into())),
         known.prop_map(|name| Contents::Known(name.into())),
     ]
 }

@@ -51,7 +51,7 @@ fn several_targets_show_one_file_system_and_each_goes_alone() {
 fn a_device_with_something_on_it_is_never_formatted() {
     in_world(async |world| {
         let disk = Disk::blank(16);
-        disk.open().write_all_at(b"precious", 3 << 20).unwrap();
+        disk.open().write_all_at(b"precious", 512 << 10).unwrap();
         let id = world.device(&disk, Mode::Filesystem).await;
 
         let request = world.stage(&id, mounted(SingleNodeWriter));
@@ -59,10 +59,42 @@ fn a_device_with_something_on_it_is_never_formatted() {
 
         assert!(matches!(error, Error::NotBlank { .. }), "{error}");
         let mut kept = [0; 8];
-        disk.open().read_exact_at(&mut kept, 3 << 20).unwrap();
+        disk.open().read_exact_at(&mut kept, 512 << 10).unwrap();
         assert_eq!(&kept, b"precious");
         let volume = world.volume(&id.volume).await;
         assert!(volume.status.format.is_none() && volume.status.published.is_empty());
+    });
+}
+
+#[test]
+fn a_member_of_a_raid_is_not_mounted_for_the_file_system_that_it_seems_to_be() {
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 16);
+        // A superblock of Linux RAID, version 1.0: 8 KiB before the end.
+        disk.open().write_all_at(&0xa92b_4efc_u32.to_le_bytes(), (16 << 20) - 8192).unwrap();
+        disk.open().write_all_at(&1_u32.to_le_bytes(), (16 << 20) - 8188).unwrap();
+        let id = world.device(&disk, Mode::Filesystem).await;
+
+        let request = world.stage(&id, mounted(SingleNodeWriter));
+        let error = world.publisher.stage(request).await.unwrap_err();
+
+        assert!(matches!(error, Error::NotBlank { .. }), "{error}");
+        assert_eq!(mounts_at(&world.staging()), 0);
+    });
+}
+
+#[test]
+fn what_a_tenant_writes_never_keeps_it_from_its_own_file_system() {
+    in_world(async |world| {
+        let disk = Disk::blank(16);
+        let id = world.device(&disk, Mode::Filesystem).await;
+        let request = world.stage(&id, mounted(SingleNodeWriter));
+        world.publisher.stage(request.clone()).await.unwrap();
+        world.publisher.unstage(world.unstage(&id)).await.unwrap();
+        disk.open().write_all_at(&0xa92b_4efc_u32.to_le_bytes(), (16 << 20) - 8192).unwrap();
+        disk.open().write_all_at(&1_u32.to_le_bytes(), (16 << 20) - 8188).unwrap();
+
+        world.publisher.stage(request).await.unwrap();
     });
 }
 
