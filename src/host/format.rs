@@ -1,1 +1,159 @@
-//! Make a file system, by mkfs.ext4 or mkfs.xfs.
+//! Making a file system on a block device with `mkfs.ext4` or `mkfs.xfs`.
+//!
+//! It decides nothing: whoever calls it has proved that the device holds nobody's data and that nobody uses it. The
+//! program gets the device as an open descriptor, so that what was proved is what is written to; no shell is involved.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+/// Bytes of the program's standard error that are kept.
+const COMPLAINT_MAX: usize = 2048;
+/// Where programs for administrators are, whether or not they are in PATH.
+const SBIN: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
+
+/// Why there is no new file system. The device may have been written to unless the variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Berth does not make that type. Nothing was written.
+    #[error("a file system of type {fs_type} is not made on {}: ext4 and xfs are", path.display())]
+    Type {
+        /// The type.
+        fs_type: String,
+        /// The device.
+        path: PathBuf,
+    },
+    /// The program is not installed. Nothing was written.
+    #[error("{program} is needed to format {} and is not in PATH or /usr/sbin: install {package}", path.display())]
+    NotInstalled {
+        /// The program.
+        program: &'static str,
+        /// The package that has it in most distributions.
+        package: &'static str,
+        /// The device.
+        path: PathBuf,
+    },
+    /// The program could not be run. Nothing was written.
+    #[error("{program} could not be run for {}", path.display())]
+    Run {
+        /// The program.
+        program: &'static str,
+        /// The device.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The program failed.
+    #[error("{program} failed on {} ({status}): {complaint}", path.display())]
+    Failed {
+        /// The program.
+        program: &'static str,
+        /// The device.
+        path: PathBuf,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it wrote to standard error, on one line.
+        complaint: String,
+    },
+}
+
+/// A program that makes a file system.
+struct Program {
+    name: &'static str,
+    package: &'static str,
+    arguments: &'static [&'static str],
+}
+
+/// The programs, by the type that they make. Each overwrites what is there without asking: the caller has.
+fn program(fs_type: &str) -> Option<Program> {
+    match fs_type {
+        // All of the volume is the tenant's: no blocks reserved for root.
+        "ext4" => Some(Program {
+            name: "mkfs.ext4",
+            package: "e2fsprogs",
+            arguments: &["-F", "-q", "-m", "0"],
+        }),
+        "xfs" => Some(Program { name: "mkfs.xfs", package: "xfsprogs", arguments: &["-f", "-q"] }),
+        _ => None,
+    }
+}
+
+/// Makes a file system of type `fs_type` on `device`, open for reading and writing and not exclusively (the program
+/// itself opens it so, and fails where it is in use), with `uuid` or one of its own. `path` is for messages. Blocks until
+/// the program ends, which takes minutes on a large disk.
+pub fn make(device: &File, path: &Path, fs_type: &str, uuid: Option<&str>) -> Result<(), Error> {
+    let unknown = || Error::Type { fs_type: fs_type.to_owned(), path: path.to_owned() };
+    let program = program(fs_type).ok_or_else(unknown)?;
+    let not_installed = || Error::NotInstalled {
+        program: program.name,
+        package: program.package,
+        path: path.to_owned(),
+    };
+    let executable = find(program.name).ok_or_else(not_installed)?;
+    let cannot_run = |source| Error::Run { program: program.name, path: path.to_owned(), source };
+    let mut command = command(&executable, &program, uuid);
+    command.stdin(device.try_clone().map_err(cannot_run)?);
+    let (status, complaint) = run(command).map_err(cannot_run)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Failed { program: program.name, path: path.to_owned(), status, complaint })
+}
+
+fn command(executable: &Path, program: &Program, uuid: Option<&str>) -> Command {
+    let mut command = Command::new(executable);
+    command.env_clear().env("LC_ALL", "C").env("PATH", SBIN.join(":")).args(program.arguments);
+    match (program.name, uuid) {
+        (_, None) => {}
+        ("mkfs.xfs", Some(uuid)) => {
+            command.arg("-m").arg(format!("uuid={uuid}"));
+        }
+        (_, Some(uuid)) => {
+            command.args(["-U", uuid]);
+        }
+    }
+    // The device is the program's standard input, and it opens that very device again through this link.
+    command.arg("/proc/self/fd/0");
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+fn run(mut command: Command) -> std::io::Result<(ExitStatus, String)> {
+    let mut child = command.spawn()?;
+    let mut kept = Vec::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        keep_end(&mut stderr, &mut kept);
+    }
+    let status = child.wait()?;
+    let text = String::from_utf8_lossy(&kept);
+    Ok((status, text.split_whitespace().collect::<Vec<_>>().join(" ")))
+}
+
+/// Reads `stream` to its end, so that its writer never blocks, and keeps the last [`COMPLAINT_MAX`] bytes.
+fn keep_end(stream: &mut impl Read, kept: &mut Vec<u8>) {
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        kept.extend_from_slice(&buffer[..count]);
+        kept.drain(..kept.len().saturating_sub(COMPLAINT_MAX));
+    }
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path: OsString = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain(SBIN.iter().map(PathBuf::from));
+    // A relative entry of PATH would run what lies in whatever directory the process is in.
+    let absolute = directories.filter(|directory| directory.is_absolute());
+    absolute.map(|directory| directory.join(program)).find(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    std::fs::metadata(file)
+        .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -68,9 +68,9 @@ pub struct MountTable {
 }
 
 impl MountTable {
-    /// Reads the table of this process.
+    /// Reads the table of the calling thread, which is that of its process unless the thread has left it.
     pub fn read() -> Result<Self> {
-        Self::read_from(Path::new("/proc/self/mountinfo"))
+        Self::read_from(Path::new("/proc/thread-self/mountinfo"))
     }
 
     /// Reads the table at `path`: `/proc/PID/mountinfo`.

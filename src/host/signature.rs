@@ -1,1 +1,236 @@
-//! What is on a block device: magic numbers of file systems, partition tables and volume formats.
+//! What is on a block device: the magic numbers of file systems, swap, encryption, volume managers, RAID and partition
+//! tables, at the places where their formats put them.
+//!
+//! Reading only. It errs towards finding something: a device is blank when no signature of the table is on it and its
+//! first and last MiB, with samples between, read as zeros. A backup superblock or one half of a partition table counts
+//! as much as the whole.
+
+mod table;
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::identify::uuid_text;
+use super::{Errno, Error, Result, device};
+use table::{MAGICS, Magic};
+
+/// Bytes looked at at the beginning and at the end of a device.
+const EDGE: u64 = 1 << 20;
+/// Bytes at the beginning that hold the superblock of every file system of the table, mirrors left out.
+const SUPERBLOCKS: u64 = 128 << 10;
+/// How many places between the edges have to read as zeros, evenly spread, and the length of each.
+const SAMPLES: u64 = 16;
+const SAMPLE: u64 = 4096;
+
+/// What kind of thing a signature announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A file system.
+    Filesystem,
+    /// A partition table or boot sector.
+    PartitionTable,
+    /// A part of something else: RAID, volume managers, encryption, swap, a cache.
+    Member,
+}
+
+/// A signature that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// What it announces, by the name that mount(8) and blkid(8) use.
+    pub name: &'static str,
+    /// What kind of thing that is.
+    pub kind: Kind,
+    /// Where its magic number is, in bytes from the beginning of the device.
+    pub offset: u64,
+    /// The UUID beside it; for ext2/3/4, XFS, btrfs and others that keep one at a fixed distance.
+    pub uuid: Option<String>,
+}
+
+/// What a device holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contents {
+    /// Nothing, as far as the rule above can tell.
+    Blank,
+    /// What these announce; at least one.
+    Signatures(Vec<Signature>),
+    /// No signature, but a byte that is not zero, in the block at this offset.
+    Data {
+        /// Bytes from the beginning of the device.
+        offset: u64,
+    },
+}
+
+impl std::fmt::Display for Contents {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Blank => formatter.write_str("nothing"),
+            Self::Signatures(found) => {
+                let mut names: Vec<_> = found.iter().map(|signature| signature.name).collect();
+                names.dedup();
+                write!(formatter, "signatures of {}", names.join(", "))
+            }
+            Self::Data { offset } => write!(formatter, "data at byte {offset}"),
+        }
+    }
+}
+
+/// Every signature on an open device; `name` is for messages only.
+pub fn find(device: &File, name: &Path) -> Result<Vec<Signature>> {
+    let size = device::size(device, name)?;
+    Ok(find_in(&Window::load(device, size).map_err(read_error(name))?))
+}
+
+/// The file system on an open device, by its primary superblock; absent where there is none of the table.
+pub fn filesystem(device: &File, name: &Path) -> Result<Option<Signature>> {
+    let size = device::size(device, name)?;
+    let head = read(device, 0, SUPERBLOCKS.min(size)).map_err(read_error(name))?;
+    let window = Window { size, parts: vec![(0, head)] };
+    let primary = find_in(&window).into_iter();
+    Ok(primary.into_iter().find(|signature| signature.kind == Kind::Filesystem))
+}
+
+/// What an open device holds; `name` is for messages only.
+pub fn contents(device: &File, name: &Path) -> Result<Contents> {
+    let size = device::size(device, name)?;
+    contents_of(device, size).map_err(read_error(name))
+}
+
+fn contents_of(device: &impl FileExt, size: u64) -> std::io::Result<Contents> {
+    let window = Window::load(device, size)?;
+    let found = find_in(&window);
+    if !found.is_empty() {
+        return Ok(Contents::Signatures(found));
+    }
+    for (offset, bytes) in &window.parts {
+        if let Some(index) = first_data(bytes) {
+            return Ok(Contents::Data { offset: offset + index });
+        }
+    }
+    for sample in 1..=SAMPLES {
+        let offset = size / (SAMPLES + 1) * sample / SAMPLE * SAMPLE;
+        let bytes = read(device, offset, SAMPLE.min(size - offset))?;
+        if let Some(index) = first_data(&bytes) {
+            return Ok(Contents::Data { offset: offset + index });
+        }
+    }
+    Ok(Contents::Blank)
+}
+
+fn first_data(bytes: &[u8]) -> Option<u64> {
+    bytes.iter().position(|byte| *byte != 0).and_then(|index| u64::try_from(index).ok())
+}
+
+fn read_error(name: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    |error| Error::of("read", name)(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+fn read(device: &impl FileExt, offset: u64, length: u64) -> std::io::Result<Vec<u8>> {
+    // Lengths are those of the constants above, far below what a usize holds.
+    let mut bytes = vec![0; usize::try_from(length).map_err(std::io::Error::other)?];
+    device.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+/// The parts of a device that were read, each with its offset.
+struct Window {
+    size: u64,
+    parts: Vec<(u64, Vec<u8>)>,
+}
+
+impl Window {
+    fn load(device: &impl FileExt, size: u64) -> std::io::Result<Self> {
+        let head = EDGE.min(size);
+        let tail = size.saturating_sub(EDGE).max(head);
+        let mut window = Self { size, parts: vec![(0, read(device, 0, head)?)] };
+        window.parts.push((tail, read(device, tail, size - tail)?));
+        for magic in MAGICS {
+            window.load_distant(device, magic)?;
+        }
+        Ok(window)
+    }
+
+    /// Reads what lies around a magic number beyond the edges: the mirrors of some formats.
+    fn load_distant(&mut self, device: &impl FileExt, magic: &Magic) -> std::io::Result<()> {
+        let Some(offset) = magic.at.offset(self.size) else { return Ok(()) };
+        let block = offset / SAMPLE * SAMPLE;
+        let covered = self.at(offset, magic.bytes.len()).is_some();
+        if !covered && offset < self.size {
+            let bytes = read(device, block, SAMPLE.min(self.size - block))?;
+            self.parts.push((block, bytes));
+        }
+        Ok(())
+    }
+
+    fn at(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        self.parts.iter().find_map(|(start, bytes)| {
+            let from = usize::try_from(offset.checked_sub(*start)?).ok()?;
+            bytes.get(from..from.checked_add(length)?)
+        })
+    }
+
+    fn number(&self, offset: u64) -> Option<u32> {
+        let bytes = self.at(offset, 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+}
+
+fn find_in(window: &Window) -> Vec<Signature> {
+    let mut found: Vec<_> = MAGICS.iter().filter_map(|magic| matched(window, magic)).collect();
+    found.extend(zfs(window));
+    found
+}
+
+fn matched(window: &Window, magic: &Magic) -> Option<Signature> {
+    let offset = magic.at.offset(window.size)?;
+    if window.at(offset, magic.bytes.len())? != magic.bytes {
+        return None;
+    }
+    let name = if magic.name == "ext2" { ext_generation(window) } else { magic.name };
+    let uuid = magic.uuid.and_then(|distance| {
+        let bytes = window.at(offset.checked_add_signed(distance)?, 16)?;
+        uuid_text(bytes)
+    });
+    Some(Signature { name, kind: magic.kind, offset, uuid })
+}
+
+/// Which of the ext file systems a superblock is, by its feature words (kernel documentation, ext4/super.rst): one with
+/// a feature that ext3 does not know is ext4, else one with a journal is ext3.
+fn ext_generation(window: &Window) -> &'static str {
+    const SUPERBLOCK: u64 = 0x400;
+    const HAS_JOURNAL: u32 = 0x4;
+    const JOURNAL_DEVICE: u32 = 0x8;
+    const INCOMPATIBLE_OF_EXT3: u32 = 0x2 | 0x4 | 0x10;
+    const READ_ONLY_COMPATIBLE_OF_EXT3: u32 = 0x1 | 0x2 | 0x4;
+    let [compatible, incompatible, read_only] =
+        [0x5C, 0x60, 0x64].map(|at| window.number(SUPERBLOCK + at).unwrap_or_default());
+    match () {
+        () if incompatible & JOURNAL_DEVICE != 0 => "jbd",
+        () if incompatible & !INCOMPATIBLE_OF_EXT3 != 0 => "ext4",
+        () if read_only & !READ_ONLY_COMPATIBLE_OF_EXT3 != 0 => "ext4",
+        () if compatible & HAS_JOURNAL != 0 => "ext3",
+        () => "ext2",
+    }
+}
+
+/// ZFS keeps four labels of 256 KiB, two at each end, each with a ring of uberblocks in its second half, of which any
+/// may be the newest (OpenZFS, `vdev_impl.h` and `uberblock_impl.h`).
+fn zfs(window: &Window) -> Option<Signature> {
+    const LABEL: u64 = 256 << 10;
+    const MAGIC: u64 = 0x00BA_B10C;
+    let end = window.size / LABEL * LABEL;
+    let labels = [0, LABEL, end.saturating_sub(2 * LABEL), end.saturating_sub(LABEL)];
+    let places = labels
+        .into_iter()
+        .flat_map(|label| (0..128_u64).map(move |slot| label + LABEL / 2 + slot * 1024));
+    let is_uberblock = |offset: &u64| {
+        window
+            .at(*offset, 8)
+            .is_some_and(|bytes| bytes == MAGIC.to_le_bytes() || bytes == MAGIC.to_be_bytes())
+    };
+    let offset = places.into_iter().find(is_uberblock)?;
+    Some(Signature { name: "zfs_member", kind: Kind::Member, offset, uuid: None })
+}
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ pub enum FsType {
 
 impl FsType {
     /// The kernel's name of the type.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",

@@ -3,10 +3,14 @@
 //! Rule 3, never the wrong disk: discovery, publishing, cleaning and health all reach a volume's data through
 //! [`Source::open`], which fails closed unless the fingerprint is the recorded one. It reads; it changes nothing.
 
+mod facts;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::host;
+use crate::host::identify::Kind;
+use crate::host::mountinfo::MountTable;
 use crate::volume::{Bytes, Fingerprint, LocalVolume, VolumeName};
 
 /// What stands at a path, held open.
@@ -73,13 +77,35 @@ pub enum Error {
 impl Source {
     /// Opens what is at `path`, following a symlink to it, and reads its facts.
     pub fn look(path: &Path) -> Result<Self, Error> {
-        todo!("{}", path.display())
+        Self::look_in(path, &MountTable::read()?)
+    }
+
+    /// As [`Source::look`] with a mount table read already, for whoever looks at many paths. Where the table is older
+    /// than a mount that is met, a new one is read.
+    pub fn look_in(path: &Path, mounts: &MountTable) -> Result<Self, Error> {
+        let descriptor = host::identify::open(path).map_err(|error| match error.errno {
+            host::Errno::NOENT | host::Errno::NOTDIR => Error::Missing { path: path.to_owned() },
+            _ => error.into(),
+        })?;
+        let node = host::identify::node(descriptor.as_fd(), path)?;
+        let facts = match node.kind {
+            _ if node.is_deleted => return Err(Error::Missing { path: path.to_owned() }),
+            Kind::Directory => facts::of_directory(descriptor.as_fd(), path, &node, mounts)?,
+            Kind::BlockDevice => facts::of_device(descriptor.as_fd(), path, &node)?,
+            Kind::Other => return Err(Error::Unsuitable { path: path.to_owned() }),
+        };
+        Ok(Self { descriptor, path: path.to_owned(), facts })
     }
 
     /// Opens the source of `volume`; fails closed unless it is the recorded one.
     pub fn open(volume: &LocalVolume) -> Result<Self, Error> {
+        Self::open_in(volume, &MountTable::read()?)
+    }
+
+    /// As [`Source::open`] with a mount table read already.
+    pub fn open_in(volume: &LocalVolume, mounts: &MountTable) -> Result<Self, Error> {
         let path = Path::new(&volume.status.path);
-        let source = Self::look(path)?;
+        let source = Self::look_in(path, mounts)?;
         if !volume.status.fingerprint.is_same_source(&source.facts.fingerprint) {
             return Err(Error::Replaced {
                 volume: volume.name.clone(),
@@ -113,3 +139,6 @@ impl AsFd for Source {
         self.descriptor.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,8 @@ pub enum Fingerprint {
         /// Its inode number.
         inode: u64,
         /// When it was made, in nanoseconds since the epoch: tells it from a later directory that was given the same
-        /// inode number. Absent for the root of a file system (which lives and dies with it) and where the file
-        /// system does not say.
+        /// inode number. Absent for the root of a file system with a UUID (which lives and dies with it) and where the
+        /// file system does not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         born: Option<i64>,
     },
@@ -43,8 +43,9 @@ pub struct FilesystemIdentity {
     /// Its UUID and, on btrfs, the subvolume. Strong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// `MAJOR:MINOR`, only where there is no UUID (tmpfs, overlay, network file systems). Weak: it does not survive a
-    /// remount, so the volume is then another one, which errs on the safe side.
+    /// `MAJOR:MINOR`, only where there is no UUID that lasts (tmpfs, overlay, network file systems), and the UUID that
+    /// the kernel invented for the mount, where it does. Weak: it does not survive a remount, so the volume is then
+    /// another one, which errs on the safe side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_number: Option<String>,
 }
@@ -63,7 +64,8 @@ pub enum DeviceIdentity {
     Mapper(String),
     /// `DEVICE:INODE` of the file behind a loop device.
     LoopFile(String),
-    /// `MAJOR:MINOR` and nothing better. Weak: it does not survive a reboot.
+    /// `MAJOR:MINOR` and nothing better but, where the kernel has it, the count of disks since boot, which tells one
+    /// that was unplugged from the next at its number. Weak: it does not survive a reboot.
     DeviceNumber(String),
 }
 

@@ -1,0 +1,140 @@
+//! The file system on a device: made only where [`super::plan::prepare`] says so, mounted only from the device that was
+//! verified. Blocks.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::error::Error;
+use super::plan::{self, Contents, PoolRule, Prepare, Unprepared};
+use super::shown::Subject;
+use super::stage::Staging;
+use crate::host::device::{self, Access};
+use crate::host::mount::Detached;
+use crate::host::{self, Errno, format, signature};
+use crate::pool::FsType;
+use crate::volume::{CleanMethod, NewVolumes};
+
+/// The types of file systems that Berth makes.
+const MADE: [&str; 2] = [FsType::Ext4.name(), FsType::Xfs.name()];
+
+impl Staging {
+    /// Decides what is to be done with the device before it is mounted.
+    pub(super) fn prepare(&self, subject: &Subject) -> Result<Prepare, Error> {
+        let contents = self.contents(subject)?;
+        let volume = &self.volume;
+        let accepts = |policy: &crate::volume::CleanPolicy| policy.method == CleanMethod::None;
+        let accepts_data = self.pool.as_ref().is_some_and(|p| p.new_volumes == NewVolumes::Accept)
+            || volume.spec.clean.as_ref().is_some_and(accepts);
+        let fs_type = self.pool.as_ref().map_or(FsType::default(), |pool| pool.fs_type).name();
+        let rule = PoolRule { fs_type, made: &MADE, accepts_data };
+        let recorded = volume.status.format.as_ref();
+        plan::prepare(recorded, self.id.tenancy, &contents, self.asked_type(), rule)
+            .map_err(|unprepared| self.unprepared(subject, unprepared))
+    }
+
+    fn contents(&self, subject: &Subject) -> Result<Contents, Error> {
+        let known = subject.source.facts().fs_type.clone();
+        if let (Some(known), true) = (&known, self.is_published()) {
+            return Ok(Contents::Known(known.clone()));
+        }
+        // The kernel would mount a file system a second time that somebody else uses already.
+        let device = self.unused(subject)?;
+        let recorded = self.volume.status.format.as_ref();
+        if recorded.is_some_and(|format| format.tenancy == self.id.tenancy) {
+            // What else seems to be there is in the tenant's own files, and means nothing.
+            let nothing = || Contents::Other("no file system".into());
+            return Ok(known.map_or_else(nothing, Contents::Known));
+        }
+        let found =
+            signature::contents(&device, subject.source.path()).map_err(|e| self.host(e))?;
+        Ok(match (&found, known) {
+            (signature::Contents::Blank, _) => Contents::Blank,
+            // A member of a RAID may look like the file system on the whole of it.
+            (signature::Contents::Signatures(all), Some(known))
+                if all.iter().all(|signature| signature.name == known) =>
+            {
+                Contents::Known(known)
+            }
+            _ => Contents::Other(found.to_string()),
+        })
+    }
+
+    /// Makes a file system of type `fs_type` on the device. It was decided a moment ago; that nobody uses the device and
+    /// that it is the recorded one is verified again, the rest cannot have changed while nobody uses it.
+    pub(super) fn format(&self, fs_type: &str) -> Result<(), Error> {
+        let subject = Subject::open(&self.id, &self.volume)?;
+        let device = self.unused(&subject)?;
+        format::make(&device, subject.source.path(), fs_type, None)
+            .map_err(|source| Error::Format { id: self.id.clone(), source })
+    }
+
+    /// Makes sure that the file system, which nobody was given, holds nothing.
+    pub(super) fn require_empty(&self, fs_type: &str) -> Result<(), Error> {
+        let subject = Subject::open(&self.id, &self.volume)?;
+        let mount = self.mount(&subject, fs_type, &["ro"])?;
+        let path = format!("/proc/self/fd/{}", mount.as_fd().as_raw_fd());
+        let failed = |error: std::io::Error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            self.host(host::Error {
+                call: "readdir",
+                path: subject.source.path().to_owned(),
+                errno,
+            })
+        };
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            if entry.map_err(failed)?.file_name() != "lost+found" {
+                let found = format!("{fs_type} with data in it");
+                return Err(self.unprepared(&subject, Unprepared::NotBlank(found)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Mounts the file system, detached, and makes sure that it is on the device that was verified.
+    pub(super) fn mount(
+        &self,
+        subject: &Subject,
+        fs_type: &str,
+        options: &[&str],
+    ) -> Result<Detached, Error> {
+        let path = std::fs::canonicalize(subject.source.path());
+        let path = path.unwrap_or_else(|_| subject.source.path().to_owned());
+        let mount = Detached::filesystem(fs_type, &path, options).map_err(|e| self.host(e))?;
+        let found = mount.look().map_err(|e| self.host(e))?.id.device;
+        let expected = subject.source.facts().device;
+        if found != expected {
+            return Err(Error::WrongDevice { id: self.id.clone(), path, expected, found });
+        }
+        Ok(mount)
+    }
+
+    /// Whether targets of this tenancy hold the file system mounted, though it is not at its staging path.
+    fn is_published(&self) -> bool {
+        self.places.iter().any(|place| !place.published.staging)
+    }
+
+    /// The device, open for reading and writing, once it is certain that nobody mounts it or holds it otherwise. It is not
+    /// held exclusively: `mkfs` itself opens it so.
+    fn unused(&self, subject: &Subject) -> Result<File, Error> {
+        let (source, path) = (subject.source.as_fd(), subject.source.path());
+        match device::reopen(source, path, Access::WriteExclusive) {
+            Err(host::Error { errno: Errno::BUSY, .. }) => {
+                return Err(Error::InUse { id: self.id.clone(), path: path.to_owned() });
+            }
+            exclusive => drop(exclusive.map_err(|e| self.host(e))?),
+        }
+        device::reopen(source, path, Access::Write).map_err(|e| self.host(e))
+    }
+
+    fn unprepared(&self, subject: &Subject, unprepared: Unprepared) -> Error {
+        let (id, path) = (self.id.clone(), subject.source.path().to_owned());
+        match unprepared {
+            Unprepared::Type(has) => {
+                let asked = self.asked_type().unwrap_or_default().to_owned();
+                Error::FsType { id, asked, has }
+            }
+            Unprepared::NotBlank(found) => Error::NotBlank { id, path, found },
+            Unprepared::Gone(had) => Error::FilesystemGone { id, path, had },
+        }
+    }
+}

@@ -1,0 +1,203 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::volume::Published;
+use AccessMode::{
+    SingleNodeMultiWriter, SingleNodeReaderOnly, SingleNodeSingleWriter, SingleNodeWriter,
+};
+
+fn wanted(access: AccessMode) -> Wanted {
+    Wanted {
+        shape: Shape::Directory,
+        access,
+        read_only: false,
+        attributes: Attributes::default(),
+        inherited: Attributes::default(),
+    }
+}
+
+fn at(path: &str, wanted: Wanted) -> Place {
+    let published = Published {
+        path: path.into(),
+        staging: false,
+        read_only: wanted.read_only,
+        access: wanted.access,
+    };
+    Place { published, attributes: Some(wanted.attributes), shown: None }
+}
+
+/// The table of `NodePublishVolume` in the CSI specification, row by row: same target and arguments, same target and
+/// other arguments, another target with the same and with other arguments.
+#[test]
+fn a_second_publish_is_answered_as_the_specification_has_it() {
+    for (access, another) in [
+        (SingleNodeMultiWriter, true),
+        (SingleNodeSingleWriter, false),
+        (SingleNodeWriter, false),
+        (SingleNodeReaderOnly, false),
+    ] {
+        let first = wanted(access);
+        let changed = Wanted { read_only: true, ..first };
+        let known = at("/t1", first);
+        let own = There::Own(Attributes::default());
+        let elsewhere = || {
+            if another {
+                Ok(Plan::Steps(&[Step::MakeDirectory, Step::Attach]))
+            } else {
+                Err(Refusal::Elsewhere("/t1".into()))
+            }
+        };
+
+        assert_eq!(publish(first, &own, Some(&known), &[]), Ok(Plan::AlreadyDone));
+        assert_eq!(publish(changed, &own, Some(&known), &[]), Err(Refusal::Incompatible));
+        let others = std::slice::from_ref(&known);
+        assert_eq!(publish(first, &There::Nothing, None, others), elsewhere(), "{access:?}");
+        assert_eq!(publish(changed, &There::Nothing, None, others), elsewhere(), "{access:?}");
+    }
+}
+
+#[test]
+fn one_writer_and_many_do_not_mix() {
+    let known = [at("/t1", wanted(SingleNodeSingleWriter))];
+
+    let plan = publish(wanted(SingleNodeMultiWriter), &There::Nothing, None, &known);
+
+    assert_eq!(plan, Err(Refusal::Elsewhere("/t1".into())));
+}
+
+#[test]
+fn a_mount_that_lacks_a_restriction_is_not_what_was_asked_for() {
+    let no_exec = Attributes::default().with(Attribute::NoExec);
+    let asked = Wanted { attributes: no_exec, ..wanted(SingleNodeWriter) };
+    let there = |attributes| There::Own(attributes);
+
+    assert_eq!(
+        publish(asked, &there(Attributes::default()), None, &[]),
+        Err(Refusal::Incompatible)
+    );
+    let stricter = no_exec.with(Attribute::NoDev);
+    assert_eq!(publish(asked, &there(stricter), None, &[]), Ok(Plan::AlreadyDone));
+}
+
+#[test]
+fn a_read_only_mount_is_not_what_a_writer_asked_for_unless_its_source_is_read_only() {
+    let read_only = Attributes::default().with(Attribute::ReadOnly);
+    let there = There::Own(read_only);
+    let asked = wanted(SingleNodeWriter);
+
+    assert_eq!(publish(asked, &there, None, &[]), Err(Refusal::Incompatible));
+    let inherited = Wanted { inherited: read_only, ..asked };
+    assert_eq!(publish(inherited, &there, None, &[]), Ok(Plan::AlreadyDone));
+}
+
+#[test]
+fn a_device_is_staged_without_a_mount_whatever_is_there() {
+    let asked = Wanted { shape: Shape::File, ..wanted(SingleNodeWriter) };
+    let there = There::Bare(Shape::Directory);
+    let known = at("/s", asked);
+
+    assert_eq!(stage(asked, &there, None, None), Ok(Plan::Steps(&[])));
+    assert_eq!(stage(asked, &there, Some(&known), None), Ok(Plan::AlreadyDone));
+    let other = Wanted { access: SingleNodeMultiWriter, ..asked };
+    assert_eq!(stage(other, &there, Some(&known), None), Err(Refusal::Incompatible));
+    assert_eq!(stage(asked, &there, None, Some(&known)), Err(Refusal::Elsewhere("/s".into())));
+}
+
+fn there() -> impl Strategy<Value = There> {
+    let attributes = prop_oneof![
+        Just(Attributes::default()),
+        Just(Attributes::default().with(Attribute::ReadOnly)),
+        Just(Attributes::default().with(Attribute::NoExec)),
+    ];
+    prop_oneof![
+        Just(There::Nothing),
+        Just(There::Bare(Shape::Directory)),
+        Just(There::Bare(Shape::File)),
+        attributes.prop_map(There::Own),
+        Just(There::Foreign(Found::Owned)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_ever_mounted_upon_a_mount(there in there(), read_only: bool, file: bool) {
+        let shape = if file { Shape::File } else { Shape::Directory };
+        let asked = Wanted { shape, read_only, ..wanted(SingleNodeMultiWriter) };
+
+        if let Ok(Plan::Steps(steps)) = publish(asked, &there, None, &[]) {
+            prop_assert!(!matches!(there, There::Own(_) | There::Foreign(_)));
+            prop_assert_eq!(steps.last(), Some(&Step::Attach));
+            let makes = steps.len() > 1;
+            prop_assert_eq!(makes, there == There::Nothing);
+        }
+    }
+}
+
+const MADE: [&str; 2] = ["ext4", "xfs"];
+
+fn decide(
+    recorded: Option<(u64, &str, bool)>,
+    contents: &Contents,
+    asked: Option<&str>,
+    accepts_data: bool,
+) -> Result<Prepare, Unprepared> {
+    let recorded = recorded.map(|(tenancy, fs_type, done)| Format {
+        tenancy: Tenancy(tenancy),
+        fs_type: fs_type.into(),
+        done,
+    });
+    let rule = PoolRule { fs_type: "ext4", made: &MADE, accepts_data };
+    prepare(recorded.as_ref(), Tenancy(7), contents, asked, rule)
+}
+
+#[test]
+fn a_blank_device_gets_the_type_that_is_asked_for_or_its_pools() {
+    let blank = Contents::Blank;
+
+    assert_eq!(decide(None, &blank, None, false), Ok(Prepare::Format("ext4".into())));
+    assert_eq!(decide(None, &blank, Some("xfs"), false), Ok(Prepare::Format("xfs".into())));
+    assert_eq!(decide(None, &blank, Some("vfat"), false), Err(Unprepared::Type(None)));
+}
+
+#[test]
+fn the_record_of_another_tenancy_says_nothing() {
+    let had = Contents::Known("ext4".into());
+
+    let begun = decide(Some((6, "ext4", false)), &had, None, false);
+    assert_eq!(begun, Ok(Prepare::MountEmpty("ext4".into())));
+    let done = decide(Some((6, "ext4", true)), &had, None, false);
+    assert_eq!(done, Ok(Prepare::MountEmpty("ext4".into())));
+}
+
+fn contents() -> impl Strategy<Value = Contents> {
+    let known = prop::sample::select(vec!["ext4", "xfs", "btrfs", "crypto_LUKS"]);
+    prop_oneof![
+        Just(Contents::Blank),
+        Just(Contents::Other("data at byte 7".into())),
+        known.prop_map(|name| Contents::Known(name.into())),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_device_is_formatted_only_if_it_is_blank_or_was_begun_for_this_tenancy(
+        recorded in prop::option::of((6_u64..8, prop::sample::select(&MADE[..]), any::<bool>())),
+        contents in contents(),
+        asked in prop::option::of(prop::sample::select(vec!["ext4", "xfs", "btrfs"])),
+        accepts_data: bool,
+    ) {
+        let decision = decide(recorded, &contents, asked, accepts_data);
+
+        let mine = recorded.filter(|(tenancy, ..)| *tenancy == 7);
+        if let Ok(Prepare::Format(_)) = &decision {
+            let begun = mine.is_some_and(|(_, _, done)| !done);
+            prop_assert!(begun || mine.is_none() && contents == Contents::Blank);
+        }
+        if let Ok(Prepare::Mount(_)) = &decision {
+            prop_assert!(accepts_data || mine.is_some_and(|(.., done)| done));
+        }
+        if let (Ok(Prepare::Mount(has) | Prepare::MountEmpty(has)), Some(asked)) = (&decision, asked) {
+            prop_assert_eq!(has.as_str(), asked);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Where volumes are, written down: at once where somebody decides by it, else soon and together.
+//!
+//! Staging and unstaging wait for the record, since `DeleteVolume` trusts it; publishing does not wait for a disk. What
+//! a crash keeps from being written is read back from the mount table by [`super::restore`].
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Error, Format, Publisher, Status};
+use crate::inventory::{self, Inventory};
+use crate::volume::VolumeId;
+
+/// How long to wait before writing again what could not be written.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Volumes of which something is to be written down.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten(Mutex<HashMap<VolumeId, Round>>);
+
+/// What the one task that writes for a volume has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// It writes; nothing came since it read.
+    Writing,
+    /// It has to write once more.
+    Again,
+}
+
+impl Unwritten {
+    /// Asks for a round; whether nobody writes for `id`, so that the caller has to.
+    fn ask(&self, id: &VolumeId) -> bool {
+        self.lock().insert(id.clone(), Round::Again).is_none()
+    }
+
+    /// Begins a round if one was asked for, else lets go of `id`.
+    fn begin(&self, id: &VolumeId) -> bool {
+        let mut rounds = self.lock();
+        let asked = rounds.get(id) == Some(&Round::Again);
+        if asked {
+            rounds.insert(id.clone(), Round::Writing);
+        } else {
+            rounds.remove(id);
+        }
+        asked
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<VolumeId, Round>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<I: Inventory> Publisher<I> {
+    /// Writes down where `id` is now. A volume that is gone, or in another tenancy, has nothing to be written.
+    pub(super) async fn record(&self, id: &VolumeId) -> Result<(), Error> {
+        let write = self.shared.inventory.modify_status(&id.volume, |volume| {
+            // Read here and not before: of two writers the later one writes what is true then.
+            let published = self.shared.places.published(id);
+            let changed = volume.spec.tenancy == id.tenancy && volume.status.published != published;
+            changed.then(|| Status { published, ..volume.status.clone() })
+        });
+        outcome(id, write.await)
+    }
+
+    /// Writes down where `id` is, after this call and no matter how often it is called meanwhile.
+    pub(super) fn record_soon(&self, id: &VolumeId) {
+        if !self.shared.unwritten.ask(id) {
+            return;
+        }
+        let (this, id) = (self.clone(), id.clone());
+        self.shared.tasks.spawn(async move {
+            // Begun before the places are read: a change that comes later asks for another round.
+            while this.shared.unwritten.begin(&id) {
+                let Err(error) = this.record(&id).await else { continue };
+                tracing::warn!(volume = %id, error = &error as &dyn std::error::Error,
+                    "where the volume is published could not be recorded");
+                let stopping = this.shared.stopping.cancelled();
+                if tokio::time::timeout(RETRY, stopping).await.is_ok() {
+                    return;
+                }
+                this.shared.unwritten.ask(&id);
+            }
+        });
+    }
+
+    /// Writes down that a file system is being made, or was made, for this tenancy.
+    pub(super) async fn record_format(
+        &self,
+        id: &VolumeId,
+        fs_type: &str,
+        done: bool,
+    ) -> Result<(), Error> {
+        let format = Format { tenancy: id.tenancy, fs_type: fs_type.to_owned(), done };
+        let mut current = false;
+        let write = self.shared.inventory.modify_status(&id.volume, |volume| {
+            current = volume.id().as_ref() == Some(id);
+            let changed = current && volume.status.format.as_ref() != Some(&format);
+            changed.then(|| Status { format: Some(format.clone()), ..volume.status.clone() })
+        });
+        outcome(id, write.await)?;
+        // Never touch a device that was taken from this tenancy meanwhile.
+        if current { Ok(()) } else { Err(Error::NotFound { id: id.clone() }) }
+    }
+}
+
+fn outcome(
+    id: &VolumeId,
+    written: Result<inventory::Recorded, inventory::Error>,
+) -> Result<(), Error> {
+    match written {
+        Ok(_) | Err(inventory::Error::NotFound(_)) => Ok(()),
+        Err(source) => Err(Error::Inventory { id: id.clone(), source }),
+    }
+}

@@ -1,0 +1,149 @@
+//! Where volumes are when the process starts, or first meets them: what was recorded and is still mounted, and what is
+//! mounted for a tenant and was not recorded before a crash.
+
+use std::path::Path;
+
+use futures_util::future::join_all;
+
+use super::places::Place;
+use super::shown::{Form, Shown, Subject};
+use super::turn::{Lane, Turn};
+use super::{Error, LOOK, Publisher, path, path::Roots};
+use crate::host::mount::{Kind, Seen};
+use crate::host::mountinfo::{Mount, MountTable};
+use crate::inventory::Inventory;
+use crate::volume::{LocalVolume, Published, VolumeId};
+
+impl<I: Inventory> Publisher<I> {
+    /// Learns where this node's volumes are, and corrects the record. Call it before serving; a volume whose disk does
+    /// not answer is taken to be where it was recorded.
+    pub async fn restore(&self) -> Result<(), crate::inventory::Error> {
+        let volumes = self.shared.inventory.list().await?.into_iter().map(|all| all.volume);
+        let own = volumes.filter(|volume| {
+            volume.spec.node == self.shared.node && !volume.status.published.is_empty()
+        });
+        // Side by side: each dead disk among them takes its whole deadline.
+        join_all(own.map(|volume| self.restore_one(volume))).await;
+        Ok(())
+    }
+
+    async fn restore_one(&self, volume: LocalVolume) {
+        let id = VolumeId { volume: volume.name.clone(), tenancy: volume.spec.tenancy };
+        let learned = match self.turn(&id, Path::new(&volume.status.path), Lane::Change) {
+            Ok(turn) => self.learn(&id, &volume, &turn).await,
+            Err(error) => Err(error),
+        };
+        match learned {
+            Ok(()) => self.record_soon(&id),
+            Err(error) => tracing::warn!(volume = %id, error = &error as &dyn std::error::Error,
+                "where the volume is published could not be checked"),
+        }
+    }
+
+    /// Learns where `volume` is, unless that is known.
+    pub(super) async fn learn(
+        &self,
+        id: &VolumeId,
+        volume: &LocalVolume,
+        turn: &Turn,
+    ) -> Result<(), Error> {
+        if self.shared.places.know(id) {
+            return Ok(());
+        }
+        if volume.status.published.is_empty() {
+            self.shared.places.learn(id, Vec::new());
+            return Ok(());
+        }
+        let task =
+            Survey { id: id.clone(), volume: volume.clone(), roots: self.shared.roots.clone() };
+        let places = match turn.block(LOOK, move || task.places()).await {
+            Err(Error::TooSlow { .. }) => as_recorded(volume),
+            places => places?,
+        };
+        self.shared.places.learn(id, places);
+        Ok(())
+    }
+}
+
+/// The places that are recorded, without a look at them.
+fn as_recorded(volume: &LocalVolume) -> Vec<Place> {
+    let recorded = volume.status.published.iter().cloned();
+    recorded.map(|published| Place { published, attributes: None, shown: None }).collect()
+}
+
+struct Survey {
+    id: VolumeId,
+    volume: LocalVolume,
+    roots: Roots,
+}
+
+impl Survey {
+    fn places(&self) -> Result<Vec<Place>, Error> {
+        let table = MountTable::read();
+        let table = table.map_err(|source| Error::Host { id: self.id.clone(), source })?;
+        let subject = Subject::open(&self.id, &self.volume).ok();
+        let recorded = as_recorded(&self.volume).into_iter();
+        let mut places: Vec<_> =
+            recorded.filter_map(|place| still_there(place, &table, subject.as_ref())).collect();
+        if let (Some(subject), Some(staged)) = (subject, self.staged(&places)) {
+            places.extend(self.unrecorded(&table, &subject, &staged, &places));
+        }
+        Ok(places)
+    }
+
+    fn staged(&self, places: &[Place]) -> Option<Published> {
+        let current = self.volume.id().as_ref() == Some(&self.id);
+        let mut staged = places.iter().filter(|place| current && place.published.staging);
+        staged.next().map(|place| place.published.clone())
+    }
+
+    /// Mounts of the volume that are neither recorded nor the administrator's: the process that made them ended before
+    /// it wrote them down.
+    fn unrecorded(
+        &self,
+        table: &MountTable,
+        subject: &Subject,
+        staged: &Published,
+        known: &[Place],
+    ) -> Vec<Place> {
+        let is_tenants = |mount: &&Mount| {
+            let point = &mount.mount_point;
+            !known.iter().any(|place| place.is_at(point))
+                && !path::is_administrators(&self.volume, point)
+                && path::check(&self.id, point, &self.roots).is_ok()
+                && shows(&subject.shown, mount)
+        };
+        let place = |mount: &Mount| {
+            let published = Published {
+                path: mount.mount_point.to_str()?.to_owned(),
+                staging: false,
+                read_only: mount.is_read_only(),
+                access: staged.access,
+            };
+            Some(Place { published, attributes: None, shown: Some(subject.shown.clone()) })
+        };
+        table.iter().filter(is_tenants).filter_map(place).collect()
+    }
+}
+
+/// Whether `mount` shows `shown`. Of mounts of a single file only those that can be of a device node are looked at.
+fn shows(shown: &Shown, mount: &Mount) -> bool {
+    let may_be_node = mount.fs_type == "devtmpfs" || mount.fs_type == "tmpfs";
+    matches!(shown, Shown::Mount { .. }) && shown.is_shown_by(mount)
+        || may_be_node && shown.is_shown_by(mount)
+}
+
+/// `place`, if it still is one: what is mounted there now is remembered, so that only that is ever taken away.
+fn still_there(place: Place, table: &MountTable, subject: Option<&Subject>) -> Option<Place> {
+    let path = Path::new(&place.published.path);
+    // A raw device is not mounted at its staging path: it is staged as long as the caller keeps the directory.
+    if place.published.staging && subject.is_some_and(|subject| subject.form == Form::Node) {
+        let kept = Seen::at(path).is_ok_and(|seen| seen.kind == Kind::Directory);
+        let shown = subject.map(|subject| subject.shown.clone());
+        return kept.then_some(Place { shown, ..place });
+    }
+    let mount = table.at(path)?;
+    let own = subject.map(|subject| &subject.shown).filter(|shown| shown.is_shown_by(mount));
+    let shown = Some(own.cloned().unwrap_or_else(|| Shown::by(mount)));
+    Some(Place { shown, ..place })
+}

@@ -1,0 +1,156 @@
+//! A volume at its staging path: verified, its file system mounted or its directory bound there. Blocks.
+
+use std::path::PathBuf;
+
+use super::error::{Error, Found};
+use super::options::Options;
+use super::places::Place;
+use super::plan::{self, Plan, Prepare, Wanted};
+use super::shown::{Form, Subject};
+use super::target::{carry_out, refused};
+use super::{AccessType, path, path::Roots};
+use crate::host;
+use crate::host::mount::{Attribute, Attributes, Seen, Spot};
+use crate::pool::Pool;
+use crate::volume::{AccessMode, LocalVolume, Published, VolumeId};
+
+/// A volume that is to be staged.
+#[derive(Debug)]
+pub(super) struct Staging {
+    pub(super) id: VolumeId,
+    pub(super) volume: LocalVolume,
+    pub(super) path: PathBuf,
+    pub(super) roots: Roots,
+    pub(super) access: AccessMode,
+    pub(super) kind: AccessType,
+    pub(super) options: Options,
+    /// Its pool, where the configuration still has it.
+    pub(super) pool: Option<Pool>,
+    /// Where it is.
+    pub(super) places: Vec<Place>,
+}
+
+/// What has to be done for a volume to be staged.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing.
+    Done(Place),
+    /// It is to be bound, or only recorded.
+    Bind(Place),
+    /// The file system on its device is to be readied and mounted.
+    Device(Place, Prepare),
+}
+
+/// What was found at the staging path.
+struct At {
+    subject: Subject,
+    spot: Spot,
+    seen: Option<Seen>,
+    plan: Plan,
+    attributes: Attributes,
+}
+
+impl Staging {
+    /// Looks at the volume and at its staging path, and says what has to be done. Changes nothing.
+    pub(super) fn examine(&self) -> Result<Next, Error> {
+        let at = self.look()?;
+        let place = self.place(&at)?;
+        if at.plan == Plan::AlreadyDone {
+            return Ok(Next::Done(place));
+        }
+        if self.pool.is_none() {
+            let (id, pool) = (self.id.clone(), self.volume.spec.pool.clone());
+            return Err(Error::PoolGone { id, pool });
+        }
+        Ok(match at.subject.form {
+            Form::Filesystem => Next::Device(place, self.prepare(&at.subject)?),
+            Form::Directory | Form::Node => Next::Bind(place),
+        })
+    }
+
+    /// Mounts it, with a file system of type `fs_type` where it is on a device. Looks again: a moment has passed.
+    pub(super) fn attach(&self, fs_type: Option<&str>) -> Result<(), Error> {
+        let At { subject, spot, seen, plan, attributes } = self.look()?;
+        let Plan::Steps(steps) = plan else { return Ok(()) };
+        let mount = match (subject.form, fs_type) {
+            (Form::Filesystem, Some(fs_type)) => {
+                self.mount(&subject, fs_type, &self.options.filesystem)?
+            }
+            _ => subject.clone_of(&self.id, &subject.seen)?,
+        };
+        carry_out(steps, &spot, seen, attributes, mount).map_err(|e| self.host(e))
+    }
+
+    fn look(&self) -> Result<At, Error> {
+        let subject = Subject::open(&self.id, &self.volume)?;
+        self.check_type(&subject)?;
+        let spot = path::open_parent(&self.id, &self.path, &self.roots)?;
+        if path::is_administrators(&self.volume, spot.path()) {
+            let (id, path) = (self.id.clone(), spot.path().to_owned());
+            return Err(Error::Occupied { id, path, found: Found::Owned });
+        }
+        let (there, seen) = subject.look_at(&spot).map_err(|e| self.host(e))?;
+        let attributes = self.attributes(subject.form);
+        let wanted = Wanted {
+            // The staging path is a directory, for a device node too; nothing is mounted there for that.
+            shape: subject.shape(),
+            access: self.access,
+            read_only: false,
+            attributes,
+            inherited: subject.seen.attributes,
+        };
+        let (here, other): (Vec<_>, Vec<_>) = self
+            .places
+            .iter()
+            .filter(|place| place.published.staging)
+            .partition(|place| place.is_at(spot.path()));
+        let plan = plan::stage(wanted, &there, here.first().copied(), other.first().copied())
+            .map_err(|refusal| refused(&self.id, &self.path, refusal))?;
+        Ok(At { subject, spot, seen, plan, attributes })
+    }
+
+    fn attributes(&self, form: Form) -> Attributes {
+        match form {
+            Form::Node => Attributes::default(),
+            _ if self.access == AccessMode::SingleNodeReaderOnly => {
+                self.options.attributes.with(Attribute::ReadOnly)
+            }
+            _ => self.options.attributes,
+        }
+    }
+
+    fn place(&self, at: &At) -> Result<Place, Error> {
+        let published = Published {
+            path: path::recorded(&self.id, &at.spot)?,
+            staging: true,
+            read_only: false,
+            access: self.access,
+        };
+        let shown = Some(at.subject.shown.clone());
+        Ok(Place { published, attributes: Some(at.attributes), shown })
+    }
+
+    /// The type of file system that was asked for.
+    pub(super) fn asked_type(&self) -> Option<&str> {
+        match &self.kind {
+            AccessType::Mount { fs_type, .. } => fs_type.as_deref().filter(|name| !name.is_empty()),
+            AccessType::Block => None,
+        }
+    }
+
+    /// Makes sure that a directory lies on the type of file system that was asked for.
+    fn check_type(&self, subject: &Subject) -> Result<(), Error> {
+        let (Form::Directory, Some(asked)) = (subject.form, self.asked_type()) else {
+            return Ok(());
+        };
+        let has = subject.source.facts().fs_type.clone();
+        if has.as_deref() == Some(asked) {
+            return Ok(());
+        }
+        Err(Error::FsType { id: self.id.clone(), asked: asked.to_owned(), has })
+    }
+
+    pub(super) fn host(&self, source: host::Error) -> Error {
+        Error::Host { id: self.id.clone(), source }
+    }
+}

@@ -1,0 +1,195 @@
+//! A volume at a target: the plan carried out, on descriptors. Blocks.
+
+use std::path::{Path, PathBuf};
+
+use super::error::{Error, Found};
+use super::options::Options;
+use super::places::Place;
+use super::plan::{self, Plan, Refusal, Step, Wanted};
+use super::shown::{Form, Subject};
+use super::{path, path::Roots};
+use crate::host::mount::{Attribute, Attributes, Detached, Seen, Spot};
+use crate::host::mountinfo::MountTable;
+use crate::host::{self, Errno};
+use crate::volume::{AccessMode, LocalVolume, Published, VolumeId};
+
+/// A volume that is to be at a target.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) id: VolumeId,
+    pub(super) volume: LocalVolume,
+    pub(super) staging: PathBuf,
+    pub(super) path: PathBuf,
+    pub(super) roots: Roots,
+    pub(super) access: AccessMode,
+    pub(super) read_only: bool,
+    pub(super) options: Options,
+    /// Whether its pool says how it is mounted.
+    pub(super) pool_known: bool,
+    /// Where it is.
+    pub(super) places: Vec<Place>,
+}
+
+impl Target {
+    /// Brings the volume to the target, or finds it there.
+    pub(super) fn publish(&self) -> Result<Place, Error> {
+        let subject = Subject::open(&self.id, &self.volume)?;
+        let staged = self.staged(&subject)?;
+        let spot = path::open_parent(&self.id, &self.path, &self.roots)?;
+        let recorded = self.places.iter().find(|place| place.is_at(spot.path()));
+        let occupied = |found| self.occupied(spot.path(), found);
+        if path::is_administrators(&self.volume, spot.path())
+            || recorded.is_some_and(|place| place.published.staging)
+        {
+            return Err(occupied(Found::Owned));
+        }
+        let (there, seen) = subject.look_at(&spot).map_err(|e| self.host(e))?;
+        let source = staged.as_ref().unwrap_or(&subject.seen);
+        let wanted = self.wanted(&subject, source.attributes);
+        let others = self.others(&spot)?;
+        let plan = plan::publish(wanted, &there, recorded, &others)
+            .map_err(|refusal| refused(&self.id, &self.path, refusal))?;
+        if let Plan::Steps(steps) = plan {
+            self.require_pool()?;
+            let mount = subject.clone_of(&self.id, source)?;
+            carry_out(steps, &spot, seen, wanted.attributes, mount).map_err(|e| self.host(e))?;
+        }
+        self.place(&subject, &spot, wanted.attributes)
+    }
+
+    /// Makes sure that the volume is staged; for a file system gives its root, from which targets are cloned.
+    fn staged(&self, subject: &Subject) -> Result<Option<Seen>, Error> {
+        let not = || Error::NotStaged { id: self.id.clone(), staging: self.staging.clone() };
+        let spot = match path::open(&self.id, &self.staging, &self.roots) {
+            Err(Error::Path { .. }) | Ok(None) => return Err(not()),
+            spot => spot?.ok_or_else(not)?,
+        };
+        let staged = |place: &Place| place.published.staging && place.is_at(spot.path());
+        if !self.places.iter().any(staged) {
+            return Err(not());
+        }
+        if subject.form == Form::Node {
+            return Ok(None);
+        }
+        let seen = spot.look().map_err(|e| self.host(e))?.ok_or_else(not)?;
+        if !subject.is_mounted_at(&seen).map_err(|e| self.host(e))? {
+            return Err(not());
+        }
+        Ok((subject.form == Form::Filesystem).then_some(seen))
+    }
+
+    fn wanted(&self, subject: &Subject, inherited: Attributes) -> Wanted {
+        let read_only = self.read_only || self.access == AccessMode::SingleNodeReaderOnly;
+        // Flags restrict what a file system lets its users do; a device node has none of that.
+        let flags = match subject.form {
+            Form::Node => Attributes::default(),
+            _ => self.options.attributes,
+        };
+        let attributes = if read_only { flags.with(Attribute::ReadOnly) } else { flags };
+        Wanted {
+            shape: subject.shape(),
+            access: self.access,
+            read_only: self.read_only,
+            attributes,
+            inherited,
+        }
+    }
+
+    /// The other targets at which it really is: one that somebody else unmounted counts no more.
+    fn others(&self, spot: &Spot) -> Result<Vec<Place>, Error> {
+        let others = self.places.iter().filter(|place| !place.published.staging);
+        let others: Vec<_> = others.filter(|place| !place.is_at(spot.path())).cloned().collect();
+        mounted(others).map_err(|e| self.host(e))
+    }
+
+    fn place(
+        &self,
+        subject: &Subject,
+        spot: &Spot,
+        attributes: Attributes,
+    ) -> Result<Place, Error> {
+        let published = Published {
+            path: path::recorded(&self.id, spot)?,
+            staging: false,
+            read_only: self.read_only,
+            access: self.access,
+        };
+        Ok(Place { published, attributes: Some(attributes), shown: Some(subject.shown.clone()) })
+    }
+
+    fn require_pool(&self) -> Result<(), Error> {
+        let pool = &self.volume.spec.pool;
+        if self.pool_known {
+            return Ok(());
+        }
+        Err(Error::PoolGone { id: self.id.clone(), pool: pool.clone() })
+    }
+
+    fn occupied(&self, path: &Path, found: Found) -> Error {
+        Error::Occupied { id: self.id.clone(), path: path.to_owned(), found }
+    }
+
+    fn host(&self, source: host::Error) -> Error {
+        Error::Host { id: self.id.clone(), source }
+    }
+}
+
+/// Which of `places` are mount points. Reads the mount table only if there are any.
+pub(super) fn mounted(places: Vec<Place>) -> Result<Vec<Place>, host::Error> {
+    if places.is_empty() {
+        return Ok(places);
+    }
+    let table = MountTable::read()?;
+    let is_mounted = |place: &Place| table.at(Path::new(&place.published.path)).is_some();
+    Ok(places.into_iter().filter(is_mounted).collect())
+}
+
+/// The error of a refused plan.
+pub(super) fn refused(id: &VolumeId, path: &Path, refusal: Refusal) -> Error {
+    let (id, path) = (id.clone(), path.to_owned());
+    match refusal {
+        Refusal::Incompatible => Error::Incompatible { id, path },
+        Refusal::Elsewhere(other) => Error::Elsewhere { id, path, other },
+        Refusal::Occupied(found) => Error::Occupied { id, path, found },
+    }
+}
+
+/// Carries out `steps` at `spot`, where `seen` is now, with `mount`. What was made for a mount that then failed is removed
+/// again.
+pub(super) fn carry_out(
+    steps: &[Step],
+    spot: &Spot,
+    seen: Option<Seen>,
+    attributes: Attributes,
+    mount: Detached,
+) -> Result<(), host::Error> {
+    let Some((Step::Attach, before)) = steps.split_last() else { return Ok(()) };
+    mount.restrict(attributes)?;
+    for step in before {
+        match step {
+            Step::MakeDirectory => spot.make_directory()?,
+            Step::MakeFile => spot.make_file()?,
+            Step::Attach => {}
+        }
+    }
+    let attached = attach(mount, spot, seen);
+    if attached.is_err() && !before.is_empty() {
+        // The error to be told is the first one; an empty leftover does no harm.
+        let _ = spot.remove_directory().or_else(|_| spot.remove_file());
+    }
+    attached
+}
+
+fn attach(mount: Detached, spot: &Spot, seen: Option<Seen>) -> Result<(), host::Error> {
+    let gone = || host::Error { call: "openat", path: spot.path().to_owned(), errno: Errno::NOENT };
+    let target = match seen {
+        Some(seen) => seen,
+        None => spot.look()?.ok_or_else(gone)?,
+    };
+    // Somebody may have mounted something there since it was looked at: it is not mounted over.
+    if target.is_mount {
+        let path = spot.path().to_owned();
+        return Err(host::Error { call: "move_mount", path, errno: Errno::BUSY });
+    }
+    mount.attach(&target, spot.path())
+}

@@ -1,0 +1,7 @@
+//! The publisher on real mounts, each test in a mount namespace of its own.
+
+mod devices;
+mod directories;
+mod recovery;
+mod refusals;
+mod world;

@@ -1,0 +1,184 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use super::*;
+use crate::host::loopback::LoopDevice;
+use crate::host::namespace::isolated;
+use crate::volume::{DeviceIdentity, fixture};
+
+/// A program of the system, which must succeed.
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+}
+
+fn mount(arguments: &[&str], at: &Path) {
+    fs::create_dir_all(at).unwrap();
+    run("mount", &[arguments, &[at.to_str().unwrap()]].concat());
+}
+
+fn unmount(at: &Path) {
+    run("umount", &[at.to_str().unwrap()]);
+}
+
+fn tmpfs(at: &Path) {
+    mount(&["-t", "tmpfs", "-o", "size=8m", "none"], at);
+}
+
+/// A loop device of `megabytes` with a new file system of `fs_type` on it.
+fn formatted(directory: &Path, fs_type: &str, megabytes: u64) -> (fs::File, LoopDevice) {
+    let (file, device) = device(directory, megabytes);
+    run(&format!("mkfs.{fs_type}"), &["-q", device.path().to_str().unwrap()]);
+    (file, device)
+}
+
+fn device(directory: &Path, megabytes: u64) -> (fs::File, LoopDevice) {
+    let file = tempfile::tempfile_in(directory).unwrap();
+    file.set_len(megabytes << 20).unwrap();
+    let device = LoopDevice::attach(&file).unwrap();
+    (file, device)
+}
+
+fn recorded(path: &Path) -> LocalVolume {
+    let mut volume = fixture::available();
+    volume.status.path = path.to_str().unwrap().to_owned();
+    volume.status.fingerprint = Source::look(path).unwrap().facts().fingerprint.clone();
+    volume
+}
+
+#[test]
+fn a_plain_directory_is_told_by_its_inode_birth_and_place_on_its_file_system() {
+    isolated(|| {
+        let base = tempfile::tempdir().unwrap();
+        tmpfs(base.path());
+        let path = base.path().join("a/b");
+        fs::create_dir_all(&path).unwrap();
+
+        let source = Source::look(&path).unwrap();
+
+        let facts = source.facts();
+        assert_eq!(facts.root, Path::new("/a/b"));
+        assert_eq!((facts.is_mount, facts.fs_type.as_deref()), (false, Some("tmpfs")));
+        let Fingerprint::Directory { born, .. } = &facts.fingerprint else { panic!() };
+        assert!(born.is_some());
+    });
+}
+
+#[test]
+fn a_file_system_is_the_same_after_it_was_unmounted_and_mounted_again() {
+    for fs_type in ["ext4", "xfs"] {
+        isolated(|| {
+            let base = tempfile::tempdir().unwrap();
+            let (_file, device) = formatted(base.path(), fs_type, 320);
+            let path = base.path().join("v1");
+            mount(&[device.path().to_str().unwrap()], &path);
+            let volume = recorded(&path);
+            assert_eq!(Source::open(&volume).unwrap().facts().root, Path::new("/"));
+
+            unmount(&path);
+            let beneath = Source::open(&volume).unwrap_err();
+            mount(&[device.path().to_str().unwrap()], &path);
+
+            assert!(matches!(beneath, Error::Replaced { .. }), "{beneath:?}");
+            let source = Source::open(&volume).unwrap();
+            assert!(source.facts().fingerprint.is_strong());
+            assert_eq!(source.facts().fs_type.as_deref(), Some(fs_type));
+            drop(source);
+            unmount(&path);
+        });
+    }
+}
+
+#[test]
+fn another_tmpfs_at_the_same_path_is_another_source() {
+    isolated(|| {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("v1");
+        tmpfs(&path);
+        let volume = recorded(&path);
+        unmount(&path);
+        tmpfs(&path);
+
+        assert!(matches!(Source::open(&volume), Err(Error::Replaced { .. })));
+    });
+}
+
+#[test]
+fn a_bind_mount_and_a_symlink_lead_to_the_one_directory() {
+    isolated(|| {
+        let base = tempfile::tempdir().unwrap();
+        tmpfs(base.path());
+        let (real, bound, link) =
+            (base.path().join("real"), base.path().join("bound"), base.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        mount(&["--bind", real.to_str().unwrap()], &bound);
+        symlink(&bound, &link).unwrap();
+
+        let [real, bound, link] = [real, bound, link].map(|path| Source::look(&path).unwrap());
+
+        assert_eq!(real.facts().fingerprint.identity(), bound.facts().fingerprint.identity());
+        assert_eq!(real.facts().fingerprint, link.facts().fingerprint);
+        assert_eq!((real.facts().is_mount, bound.facts().is_mount), (false, true));
+        for source in [real, bound, link] {
+            assert_eq!(source.facts().root, Path::new("/real"));
+        }
+    });
+}
+
+#[test]
+fn a_mount_that_is_younger_than_the_table_is_found() {
+    isolated(|| {
+        let base = tempfile::tempdir().unwrap();
+        let old = MountTable::read().unwrap();
+        tmpfs(base.path());
+
+        assert!(Source::look_in(base.path(), &old).unwrap().facts().is_mount);
+    });
+}
+
+#[test]
+fn a_loop_device_is_told_by_its_file_and_names_the_file_system_on_it() {
+    let base = tempfile::tempdir().unwrap();
+    let (_file, device) = formatted(base.path(), "ext4", 16);
+    let link = base.path().join("disk");
+    symlink(device.path(), &link).unwrap();
+
+    let source = Source::look(&link).unwrap();
+
+    assert!(source.is_device());
+    assert_eq!(source.facts().size, Bytes(16 << 20));
+    assert_eq!(source.facts().fs_type.as_deref(), Some("ext4"));
+    let Fingerprint::Device { device, .. } = &source.facts().fingerprint else { panic!() };
+    assert!(matches!(device, DeviceIdentity::LoopFile(_)), "{device:?}");
+}
+
+#[test]
+fn a_device_that_grew_is_the_same_and_one_with_another_file_is_not() {
+    let base = tempfile::tempdir().unwrap();
+    let (file, first) = device(base.path(), 4);
+    let (_other, second) = device(base.path(), 4);
+    let link = base.path().join("disk");
+    symlink(first.path(), &link).unwrap();
+    let volume = recorded(&link);
+
+    file.set_len(8 << 20).unwrap();
+    first.grow().unwrap();
+    assert_eq!(Source::open(&volume).unwrap().facts().size, Bytes(8 << 20));
+    fs::remove_file(&link).unwrap();
+    symlink(second.path(), &link).unwrap();
+
+    assert!(matches!(Source::open(&volume), Err(Error::Replaced { .. })));
+}
+
+#[test]
+fn nothing_a_file_and_a_dangling_symlink_are_no_sources() {
+    let base = tempfile::tempdir().unwrap();
+    let (file, link) = (base.path().join("file"), base.path().join("link"));
+    fs::write(&file, "x").unwrap();
+    symlink(base.path().join("nowhere"), &link).unwrap();
+
+    assert!(matches!(Source::look(&file), Err(Error::Unsuitable { .. })));
+    assert!(matches!(Source::look(&link), Err(Error::Missing { .. })));
+    assert!(matches!(Source::look(&file.join("x")), Err(Error::Missing { .. })));
+}
