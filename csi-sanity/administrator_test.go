@@ -61,7 +61,7 @@ func (administrator *administrator) growSource(id string, asked *csi.CapacityRan
 	return administrator.server.await(what, func() error {
 		volume, err := administrator.volume(name)
 		if err == nil && (volume == nil || volume.Status.Capacity != asked.GetRequiredBytes()) {
-			return fmt.Errorf("the inventory says: %+v", volume)
+			return fmt.Errorf("the inventory says: %v", volume)
 		}
 		return err
 	})

@@ -88,7 +88,9 @@ func (run run) suite(t *testing.T, directory string, pool pool, server *server) 
 
 	ginkgo.BeforeEach(func() {
 		// A spec takes one volume at a time. With so many free, one has the exact size.
-		gomega.Expect(server.awaitClaimable(grownCount + 1)).To(gomega.Succeed())
+		if err := server.awaitClaimable(grownCount + 1); err != nil {
+			ginkgo.AbortSuite(err.Error())
+		}
 	})
 	ginkgo.ReportAfterSuite("keep the report", func(all ginkgo.Report) { report = all })
 	gomega.RegisterFailHandler(ginkgo.Fail)

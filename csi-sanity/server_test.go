@@ -174,7 +174,7 @@ func (server *server) awaitClaimable(count int) error {
 			if volume.isClaimable() {
 				claimable++
 			} else {
-				others += fmt.Sprintf("\n  %+v", volume)
+				others += fmt.Sprintf("\n  %v", volume)
 			}
 		}
 		if claimable < count {
@@ -184,6 +184,17 @@ func (server *server) awaitClaimable(count int) error {
 	})
 }
 
+// String is what is known of the volume, for an error.
+func (volume volume) String() string {
+	text, err := json.Marshal(volume)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// isClaimable is the rule of a claimable volume: free, wiped since its latest tenancy, healthy and
+// not cordoned.
 func (volume volume) isClaimable() bool {
 	clean := volume.Status.CleanFor != nil && *volume.Status.CleanFor == volume.Spec.Tenancy
 	return volume.Spec.Claim == nil && clean && volume.Status.Conditions.Healthy.Status && !volume.Spec.Cordoned

@@ -13,8 +13,11 @@ import (
 )
 
 // compareSkips fails unless the specs that were skipped, or are pending upstream, are exactly those of the run's list.
-// All others passed then, since RunSpecs fails otherwise.
+// All others have passed then: where a spec failed, which ones were skipped says nothing.
 func (run run) compareSkips(t *testing.T, report ginkgo.Report) {
+	if !report.SuiteSucceeded {
+		return
+	}
 	expected := readSkips(t, "skips-"+run.name+".txt")
 	var skipped []string
 	for _, spec := range report.SpecReports.WithLeafNodeType(types.NodeTypeIt) {
