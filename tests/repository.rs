@@ -1,5 +1,6 @@
 //! What holds for the tree as a whole: which way the arrows point, where the kernel may be called, how long a file may
 //! be, that every link in the documents leads somewhere and that every dependency's licence is one we accept.
+#![expect(clippy::unwrap_used, reason = "a test panics where something is not as it must be")]
 
 use std::collections::BTreeSet;
 use std::fs;
