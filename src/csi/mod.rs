@@ -1,1 +1,3 @@
 //! The gRPC edge: it decides nothing.
+
+pub mod proto;
