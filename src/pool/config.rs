@@ -1,1 +1,84 @@
-//! `pools.yaml`.
+//! `pools.yaml`: text to pools, or every problem with its file, line, column and key.
+//!
+//! Strict: an unknown key, a wrong type, a value that means nothing or two pools over one directory are refused. A
+//! configuration that is half understood would offer, or wipe, what its author did not mean. The rules of single
+//! values stand in [`check`]; the shape of the file in [`raw`].
+
+mod check;
+mod raw;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::Pools;
+
+/// A file of pools that is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{} cannot be read", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file does not say what pools there are.
+    #[error("{}", lines(file, problems))]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, in the order of the file; at least one.
+        problems: Vec<Problem>,
+    },
+}
+
+/// One thing that is wrong in a file of pools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, from 1; absent where the problem has no place.
+    pub line: Option<u64>,
+    /// The column, from 1.
+    pub column: u64,
+    /// The key, for example `pools.fast-disks.clean.method`; empty where it has none.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(formatter, "{line}:{}: ", self.column)?;
+        }
+        if !self.key.is_empty() {
+            write!(formatter, "{}: ", self.key)?;
+        }
+        formatter.write_str(&self.message)
+    }
+}
+
+fn lines(file: &Path, problems: &[Problem]) -> String {
+    let line = |problem| format!("{}:{problem}", file.display());
+    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Reads the pools that the file at `path` configures.
+pub fn load(path: &Path) -> Result<Pools, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?;
+    parse(&text, path)
+}
+
+/// Reads the pools that `text` configures; `file` is named in errors.
+pub fn parse(text: &str, file: &Path) -> Result<Pools, ConfigError> {
+    let pools = raw::read(text).and_then(check::pools);
+    pools.map_err(|mut problems| {
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        ConfigError::Invalid { file: file.to_owned(), problems }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::pool::FsType;
+use crate::volume::{Bytes, CleanMethod, Mode, NewVolumes};
+
+fn read(text: &str) -> Result<Pools, String> {
+    parse(text, Path::new("pools.yaml")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_pool_needs_only_a_path_and_is_careful_by_default() {
+    let pools = read("pools: {fast: {path: /mnt/fast/./}}").unwrap();
+
+    let pool = &pools[&"fast".parse().unwrap()];
+    assert_eq!(pool.path, Path::new("/mnt/fast"));
+    assert_eq!(pool.mode, Mode::Filesystem);
+    assert!(pool.accept.mount && !pool.accept.directory && !pool.accept.device);
+    assert_eq!(pool.new_volumes, NewVolumes::RequireEmpty);
+    assert_eq!(pool.clean.method, CleanMethod::Delete);
+    assert!(pool.entries.is_match("anything"));
+}
+
+#[test]
+fn every_key_is_read() {
+    let pools = read(
+        "
+pools:
+  disks:
+    path: /dev/disk/berth
+    mode: Filesystem
+    match: ['nvme*', 'sd?']
+    accept: [device]
+    newVolumes: clean
+    clean: {method: shred, passes: 7, verify: true}
+    fsType: xfs
+    mountOptions: [nosuid, nodev]
+  raw:
+    path: /srv/raw
+    mode: Block
+    clean: {method: command, command: [/usr/sbin/wipe, --all], timeout: 90m}
+  shared:
+    path: /srv/shared
+    accept: [directory, mount]
+    capacity: 10Gi
+    newVolumes: accept
+",
+    )
+    .unwrap();
+
+    let pool = |name: &str| &pools[&name.parse().unwrap()];
+    assert_eq!(pool("disks").clean.method, CleanMethod::Shred { passes: 7 });
+    assert!(pool("disks").clean.verify);
+    assert_eq!(pool("disks").fs_type, FsType::Xfs);
+    assert!(pool("disks").entries.is_match("sda") && !pool("disks").entries.is_match("vda"));
+    let command = vec!["/usr/sbin/wipe".to_owned(), "--all".to_owned()];
+    assert_eq!(pool("raw").clean.method, CleanMethod::Command { command, timeout: 5400 });
+    assert!(pool("raw").accept.device);
+    assert_eq!(pool("shared").capacity, Some(Bytes(10 << 30)));
+}
+
+/// A file that is wrong, and what is said of it.
+const WRONG: &[(&str, &str)] = &[
+    ("pools: {}", "pools.yaml:1:8: pools: there is no pool; name at least one"),
+    (
+        "pools:\n  fast:\n    path: mnt\n",
+        "pools.yaml:3:11: pools.fast.path: \"mnt\" is not an absolute path",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt/../etc\n",
+        "pools.yaml:3:11: pools.fast.path: \"/mnt/../etc\" has '..' in it",
+    ),
+    (
+        "pools:\n  fast:\n    path: /\n",
+        "pools.yaml:3:11: pools.fast.path: the root directory cannot be a pool",
+    ),
+    (
+        "pools:\n  a: {path: /mnt/disks}\n  b: {path: /mnt/disks/ssd}\n",
+        "pools.yaml:3:13: pools.b.path: /mnt/disks/ssd and /mnt/disks of pool a overlap; give each pool a directory of its own",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    match: [a/b]\n",
+        "pools.yaml:4:13: pools.fast.match: \"a/b\" has a '/', which no entry's name has",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    mode: Block\n    accept: [mount]\n",
+        "pools.yaml:5:13: pools.fast.accept: a Block pool has only devices; accept [device] or leave it out",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    clean: {method: zero}\n",
+        "pools.yaml:4:21: pools.fast.clean.method: directories are wiped by delete, reformat, command or none; discard, zero and shred need accept: [device]",
+    ),
+    (
+        "pools:\n  raw:\n    path: /mnt\n    mode: Block\n    clean: {method: delete}\n",
+        "pools.yaml:5:21: pools.raw.clean.method: a Block pool is wiped by discard, zero, shred, command or none",
+    ),
+    (
+        "pools:\n  raw:\n    path: /mnt\n    mode: Block\n    clean: {method: shred, passes: 33}\n",
+        "pools.yaml:5:36: pools.raw.clean.passes: 33 is not from 1 to 32",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    clean: {method: delete, passes: 3}\n",
+        "pools.yaml:4:37: pools.fast.clean.passes: only shred has passes",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    clean: {method: command, command: [wipe]}\n",
+        "pools.yaml:4:39: pools.fast.clean.command: it must start with the absolute path of a program; no shell is involved",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    clean: {method: command, command: [/bin/wipe], timeout: 5}\n",
+        "pools.yaml:4:61: pools.fast.clean.timeout: \"5\" is not a time; write for example 30s, 10m or 2h",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    capacity: 10GB\n",
+        "pools.yaml:4:15: pools.fast.capacity: \"10GB\" is not a number of bytes: write for example 500Mi, 10Gi, 2T or 1073741824",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    accept: [device]\n    fsType: btrfs\n",
+        "pools.yaml:5:13: pools.fast.fsType: \"btrfs\" is not ext4 or xfs",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    mountOptions: [suid]\n",
+        "pools.yaml:4:20: pools.fast.mountOptions: \"suid\" is not nosuid, nodev or noexec",
+    ),
+    (
+        "pools:\n  Fast_Disks: {path: /mnt}\n",
+        "pools.yaml:2:15: pools.Fast_Disks: pool name \"Fast_Disks\" is not valid: each part must start and end with a lower-case letter or a digit",
+    ),
+];
+
+#[test]
+fn a_wrong_value_is_refused_with_file_line_column_and_key() {
+    for (text, said) in WRONG {
+        assert_eq!(read(text).unwrap_err(), *said);
+    }
+}
+
+/// A file of the wrong shape, where it is wrong, and a word of what is said.
+const MISSHAPEN: &[(&str, &str, &str)] = &[
+    ("pools:\n  fast:\n    path: /mnt\n    pth: /mnt\n", "pools.yaml:4:5: pools.fast.pth: ", "pth"),
+    ("pools:\n  fast:\n    mode: Block\n", "pools.yaml:", "path"),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    mode: block\n",
+        "pools.yaml:4:11: pools.fast.mode: ",
+        "Filesystem",
+    ),
+    ("pools:\n  fast:\n    path: /a\n    path: /b\n", "pools.yaml:4:5: ", "path"),
+    ("pools:\n  fast:\n    path: [/a]\n", "pools.yaml:3:11: pools.fast.path: ", "string"),
+    (
+        "pools:\n  fast:\n    path: /a\n    clean: {method: burn}\n",
+        "pools.yaml:4:21: pools.fast.clean.method: ",
+        "shred",
+    ),
+    ("pool: {}\n", "pools.yaml:1:1: ", "pools"),
+    ("pools: {", "pools.yaml:1:", ""),
+    ("", "pools.yaml:", ""),
+];
+
+#[test]
+fn a_file_of_the_wrong_shape_is_refused_where_it_is_wrong() {
+    for (text, place, word) in MISSHAPEN {
+        let said = read(text).unwrap_err();
+
+        assert!(said.starts_with(place) && said.contains(word), "{text}\n-> {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn several_wrong_values_are_told_together_in_the_order_of_the_file() {
+    let said = read("pools:\n  b: {path: b}\n  a: {path: a, capacity: x}\n").unwrap_err();
+
+    let lines: Vec<_> = said.lines().map(|line| line.split(": ").nth(1).unwrap()).collect();
+    assert_eq!(lines, ["pools.b.path", "pools.a.path", "pools.a.capacity"]);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = load(Path::new("/nowhere/pools.yaml")).unwrap_err();
+
+    assert_eq!(error.to_string(), "/nowhere/pools.yaml cannot be read");
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
+        let _ = read(&text);
+    }
+
+    #[test]
+    fn any_text_like_a_file_of_pools_is_read_or_refused(
+        text in "(pools:\n)?(  [a-z]{1,3}:\n(    (path|mode|match|accept|clean|capacity|fsType): [\\[{]?[/a-z0-9*,: ]{0,12}[\\]}]?\n){0,5}){0,3}"
+    ) {
+        let _ = read(&text);
+    }
+}
