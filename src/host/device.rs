@@ -7,7 +7,7 @@ pub mod sysfs;
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -60,13 +60,6 @@ pub fn open(path: &Path, access: Access) -> Result<File> {
 /// `name` is for messages only.
 pub fn reopen(descriptor: BorrowedFd<'_>, name: &Path, access: Access) -> Result<File> {
     open_as(&magic_link(descriptor), name, &access.options())
-}
-
-/// As [`reopen`] for reading, past the page cache: what is read comes from the device itself.
-pub fn reopen_direct(descriptor: BorrowedFd<'_>, name: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(OFlags::DIRECT.bits().cast_signed());
-    open_as(&magic_link(descriptor), name, &options)
 }
 
 /// The path by which this process reaches what `descriptor` stands for (proc_pid_fd(5)).
@@ -126,6 +119,41 @@ impl DeviceNumber {
     pub fn from_raw(number: u64) -> Self {
         Self { major: rustix::fs::major(number), minor: rustix::fs::minor(number) }
     }
+}
+
+/// Reads the first and the last 4 KiB of the block device that `descriptor` stands for, past the page cache where the
+/// device allows it, so that what answers is the device itself. `name` is for messages only.
+pub fn read_edges(descriptor: BorrowedFd<'_>, name: &Path) -> Result<()> {
+    match reopen_direct(descriptor, name).and_then(|device| read_edges_of(&device, name)) {
+        Err(Error { errno: Errno::INVAL, .. }) => {
+            read_edges_of(&reopen(descriptor, name, Access::Read)?, name)
+        }
+        result => result,
+    }
+}
+
+fn reopen_direct(descriptor: BorrowedFd<'_>, name: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlags::DIRECT.bits().cast_signed());
+    open_as(&magic_link(descriptor), name, &options)
+}
+
+fn read_edges_of(device: &File, name: &Path) -> Result<()> {
+    const EDGE: u64 = 4096;
+    const LENGTH: usize = 4096;
+    let size = size(device, name)?;
+    // Direct reads need a buffer aligned to the device's blocks, of which none is larger than a page.
+    let mut buffer = vec![0; 2 * LENGTH];
+    let start = buffer.as_ptr().align_offset(LENGTH).min(LENGTH);
+    let buffer = &mut buffer[start..start + LENGTH];
+    for offset in [0, size.saturating_sub(EDGE) / EDGE * EDGE] {
+        let expected = usize::try_from((size - offset).min(EDGE)).unwrap_or(LENGTH);
+        let read = device.read_at(buffer, offset).map_err(|e| errno(&e));
+        if read.map_err(Error::of("read", name))? < expected {
+            return Err(Error::of("read", name)(Errno::IO));
+        }
+    }
+    Ok(())
 }
 
 /// The file behind a loop device.
@@ -249,6 +277,24 @@ mod tests {
         let metadata = file.metadata().unwrap();
         assert_eq!(behind.inode, metadata.ino());
         assert_eq!(behind.device, DeviceNumber::from_raw(metadata.dev()));
+    }
+
+    #[test]
+    fn both_edges_of_a_device_are_read_whatever_its_size() {
+        for size in [512, 4096, 4096 + 512, 1 << 20] {
+            let (_file, device) = loop_device(size);
+            let node = File::open(device.path()).unwrap();
+            assert_eq!(read_edges(node.as_fd(), device.path()), Ok(()), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_lost_its_end_fails_to_be_read() {
+        let (file, device) = loop_device(4 << 20);
+        file.set_len(1 << 20).unwrap();
+        let node = File::open(device.path()).unwrap();
+
+        assert_eq!(read_edges(node.as_fd(), device.path()).unwrap_err().errno, Errno::IO);
     }
 
     #[test]

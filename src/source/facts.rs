@@ -34,6 +34,7 @@ pub(super) fn of_directory(
     Ok(Facts {
         device: mount.device,
         root,
+        disk: None,
         is_mount: node.is_mount_root,
         size: Bytes(filesystem.size),
         fs_type: Some(identity.fs_type.clone()),
@@ -119,6 +120,7 @@ pub(super) fn of_device(
         fingerprint: Fingerprint::Device { device: identity, size: Bytes(size) },
         device: node.number,
         root: PathBuf::from("/"),
+        disk: described.disk,
         is_mount: false,
         size: Bytes(size),
         fs_type: signature::filesystem(&device, path)?.map(|found| found.name.to_owned()),

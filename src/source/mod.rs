@@ -31,6 +31,8 @@ pub struct Facts {
     /// For a directory: its path within its file system, so that bind mounts of it and of what lies beneath can be
     /// recognised; `/` for a whole file system.
     pub root: PathBuf,
+    /// For a partition the number of the whole disk.
+    pub disk: Option<host::DeviceNumber>,
     /// Whether a mount point (bind mounts among them) stands exactly here.
     pub is_mount: bool,
     /// For a directory the size of the whole file system (`f_blocks * f_frsize`), for a device its own.

@@ -1,0 +1,128 @@
+//! One probe: the blocking calls, and what each answer means.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use super::Finding;
+use crate::host::mountinfo::{Mount, MountTable, has_option};
+use crate::host::{self, device, identify};
+use crate::source::{self, Source};
+use crate::volume::{CleanReason, HealthReason, LocalVolume};
+
+/// Options by which a file system says that it refuses writes since it is damaged.
+const BROKEN: [&str; 2] = ["emergency_ro", "shutdown"];
+
+/// Opens, verifies and reads a little of `volume`.
+pub(super) fn at(volume: &LocalVolume, mounts: Option<&MountTable>) -> Finding {
+    let path = &volume.status.path;
+    match open(volume, mounts).and_then(|source| read(volume, &source)) {
+        Ok(()) => Finding {
+            reason: HealthReason::Present,
+            message: format!("{path} is present and can be read"),
+        },
+        Err(finding) => finding,
+    }
+}
+
+fn open(volume: &LocalVolume, mounts: Option<&MountTable>) -> Result<Source, Finding> {
+    let source = match mounts {
+        Some(mounts) => Source::open_in(volume, mounts),
+        None => Source::open(volume),
+    };
+    source.map_err(|error| {
+        let reason = match &error {
+            source::Error::Missing { .. } => HealthReason::Missing,
+            source::Error::Unsuitable { .. } | source::Error::Replaced { .. } => {
+                HealthReason::Replaced
+            }
+            source::Error::Host(cause) => return unreadable(cause),
+        };
+        let wiping = match volume.status.cleaning.as_ref().map(|cleaning| &cleaning.remount) {
+            Some(Some(_)) => "; its mount is away while it is reformatted",
+            _ => "",
+        };
+        Finding { reason, message: format!("{error}{wiping}") }
+    })
+}
+
+fn unreadable(error: &host::Error) -> Finding {
+    Finding { reason: HealthReason::ReadError, message: format!("{error}; check the device") }
+}
+
+fn read(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
+    if source.is_device() { read_device(volume, source) } else { read_directory(volume, source) }
+}
+
+fn read_device(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
+    let (descriptor, path) = (source.as_fd(), source.path());
+    device::read_edges(descriptor, path).map_err(|error| unreadable(&error))?;
+    let open = device::reopen(descriptor, path, device::Access::Read);
+    let read_only = open.and_then(|open| device::is_read_only(&open, path));
+    if read_only.map_err(|error| unreadable(&error))? && !is_meant_read_only(volume) {
+        let message =
+            "the device refuses writes; make it writable (blockdev --setrw) or replace it";
+        return Err(read_only_finding(path, message));
+    }
+    Ok(())
+}
+
+fn read_directory(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
+    let (descriptor, path) = (source.as_fd(), source.path());
+    let filesystem = identify::filesystem(descriptor, path).map_err(|error| unreadable(&error))?;
+    let listing = fs::read_dir(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+    if let Err(error) = listing.and_then(|mut entries| entries.next().transpose()) {
+        let message = format!("reading {} failed: {error}; check the disk", path.display());
+        return Err(Finding { reason: HealthReason::ReadError, message });
+    }
+    if filesystem.read_only || filesystem_says_broken(source) {
+        return read_only_directory(volume, source);
+    }
+    Ok(())
+}
+
+fn filesystem_says_broken(source: &Source) -> bool {
+    // Kernels that tell it by an option only do so for ext4.
+    source.facts().fs_type.as_deref() == Some("ext4")
+        && mount_of(source).is_some_and(|mount| is_broken(&mount))
+}
+
+fn is_broken(mount: &Mount) -> bool {
+    BROKEN.iter().any(|option| has_option(&mount.super_options, option))
+}
+
+/// A mount that was made read-only says so itself; when only its file system does, the kernel turned it so.
+fn read_only_directory(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
+    let mount = mount_of(source);
+    let by_choice =
+        mount.is_some_and(|mount| has_option(&mount.options, "ro") && !is_broken(&mount));
+    match by_choice {
+        true if is_meant_read_only(volume) => Ok(()),
+        true => Err(read_only_finding(
+            source.path(),
+            "it is mounted read-only; mount it writable (mount -o remount,rw)",
+        )),
+        false => Err(read_only_finding(
+            source.path(),
+            "its file system turned read-only after an error; check and repair it (fsck), see the kernel's log",
+        )),
+    }
+}
+
+fn mount_of(source: &Source) -> Option<Mount> {
+    let node = identify::node(source.as_fd(), source.path()).ok()?;
+    MountTable::read().ok()?.by_id(node.mount?).cloned()
+}
+
+/// Data that an administrator offers as it is may be offered for reading only, and a tenant who has it knows.
+fn is_meant_read_only(volume: &LocalVolume) -> bool {
+    let accepted = volume.status.conditions.clean.reason == CleanReason::Accepted;
+    accepted || volume.spec.claim.is_some()
+}
+
+fn read_only_finding(path: &Path, message: &str) -> Finding {
+    Finding {
+        reason: HealthReason::ReadOnly,
+        message: format!("{} cannot be written: {message}", path.display()),
+    }
+}
