@@ -47,6 +47,12 @@ impl<I> Clone for Claims<I> {
     }
 }
 
+impl<I> std::fmt::Debug for Claims<I> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Claims").finish_non_exhaustive()
+    }
+}
+
 impl<I: Inventory> Claims<I> {
     /// Claims on `inventory`. They answer [`Error::NotReady`] until [`Claims::run`] has filled the index.
     pub fn new(inventory: I, pools: watch::Receiver<Arc<Pools>>) -> Self {

@@ -17,6 +17,7 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod priority;
 pub mod signature;
+pub mod socket;
 pub mod wake;
 pub mod wipe;
 

@@ -1,0 +1,162 @@
+//! The operator's service: what a person asks of the running server.
+
+use std::sync::Arc;
+
+use operator::operator_server::Operator;
+use tokio::sync::watch;
+use tokio_stream::StreamExt;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response};
+
+use super::Rpc;
+use super::operation::Operations;
+use super::proto::operator_v1alpha1 as operator;
+use super::request;
+use super::status::{Error, Refused};
+use crate::claim::Claims;
+use crate::inventory::{self, Inventory, Recorded};
+use crate::pool::Pools;
+use crate::volume::{LocalVolume, Spec, Tenancy, VolumeId, VolumeName};
+
+/// The operator's service.
+#[derive(Debug, Clone)]
+pub struct OperatorService<I> {
+    inventory: I,
+    claims: Claims<I>,
+    pools: watch::Receiver<Arc<Pools>>,
+    operations: Operations,
+}
+
+impl<I: Inventory> OperatorService<I> {
+    /// The service on `inventory`; `operations` is shared with every service of the process.
+    pub fn new(
+        inventory: I,
+        claims: Claims<I>,
+        pools: watch::Receiver<Arc<Pools>>,
+        operations: Operations,
+    ) -> Self {
+        Self { inventory, claims, pools, operations }
+    }
+
+    async fn list(&self, request: operator::ListVolumesRequest) -> Result<Vec<LocalVolume>, Error> {
+        let all = self.inventory.list().await?.into_iter().map(|recorded| recorded.volume);
+        let of = |asked: &str, has: &str| asked.is_empty() || asked == has;
+        let wanted = |volume: &LocalVolume| {
+            of(&request.pool, volume.spec.pool.as_str())
+                && of(&request.node, volume.spec.node.as_str())
+        };
+        Ok(all.filter(wanted).collect())
+    }
+
+    async fn clean(&self, name: String) -> Result<Recorded, Error> {
+        let name = request::volume_name(name)?;
+        let _turn = self.operations.begin("volume", &name)?;
+        let pools = self.pools.borrow().clone();
+        self.inventory.modify_spec(&name, |volume| ordered(volume, &pools)).await
+    }
+
+    async fn release(&self, name: String, tenancy: u64) -> Result<Recorded, Error> {
+        let volume = request::volume_name(name)?;
+        let tenancy = Tenancy(tenancy);
+        let _turn = self.operations.begin("volume", &volume)?;
+        let recorded = self.inventory.get(&volume).await?;
+        // `DeleteVolume` of an ended tenancy has nothing left to do; a person who names one is mistaken.
+        recorded
+            .volume
+            .released(tenancy)
+            .map_err(|source| Refused::Release { volume: volume.clone(), source })?;
+        self.claims.release(&VolumeId { volume: volume.clone(), tenancy }).await?;
+        Ok(self.inventory.get(&volume).await?)
+    }
+
+    async fn cordon(&self, name: String, cordoned: bool) -> Result<Recorded, Error> {
+        let name = request::volume_name(name)?;
+        let _turn = self.operations.begin("volume", &name)?;
+        let cordon = |volume: &LocalVolume| Ok::<_, Error>(volume.cordoned(cordoned));
+        self.inventory.modify_spec(&name, cordon).await
+    }
+
+    async fn forget(&self, name: String) -> Result<Recorded, Error> {
+        let name = request::volume_name(name)?;
+        let _turn = self.operations.begin("volume", &name)?;
+        loop {
+            let recorded = self.inventory.get(&name).await?;
+            recorded
+                .volume
+                .may_be_forgotten()
+                .map_err(|source| Refused::Forget { volume: name.clone(), source })?;
+            match self.inventory.remove(&name, recorded.version).await {
+                Err(inventory::Error::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+                Ok(()) => return Ok(recorded),
+            }
+        }
+    }
+}
+
+/// What the order of a person to wipe makes of a volume.
+fn ordered(volume: &LocalVolume, pools: &Pools) -> Result<Spec, Error> {
+    let name: VolumeName = volume.name.clone();
+    if volume.spec.claim.is_some() {
+        return Err(Refused::Held(name).into());
+    }
+    if volume.is_clean() {
+        return Ok(volume.spec.clone());
+    }
+    let pool = pools
+        .get(&volume.spec.pool)
+        .ok_or_else(|| Refused::PoolGone { volume: name, pool: volume.spec.pool.clone() })?;
+    Ok(volume.ordered_clean(pool.clean.clone()))
+}
+
+/// A volume as the service shows it.
+fn shown(volume: &LocalVolume) -> operator::Volume {
+    // The model has string keys and finite numbers only, which is all that JSON asks for.
+    operator::Volume { json: serde_json::to_string(volume).unwrap_or_default() }
+}
+
+#[tonic::async_trait]
+impl<I: Inventory> Operator for OperatorService<I> {
+    async fn list_volumes(
+        &self,
+        request: Request<operator::ListVolumesRequest>,
+    ) -> Rpc<BoxStream<operator::Volume>> {
+        let volumes = self.list(request.into_inner()).await?;
+        let stream = tokio_stream::iter(volumes).map(|volume| Ok(shown(&volume)));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn clean_volume(
+        &self,
+        request: Request<operator::CleanVolumeRequest>,
+    ) -> Rpc<operator::CleanVolumeResponse> {
+        let volume = Some(shown(&self.clean(request.into_inner().name).await?.volume));
+        Ok(Response::new(operator::CleanVolumeResponse { volume }))
+    }
+
+    async fn release_volume(
+        &self,
+        request: Request<operator::ReleaseVolumeRequest>,
+    ) -> Rpc<operator::ReleaseVolumeResponse> {
+        let operator::ReleaseVolumeRequest { name, tenancy } = request.into_inner();
+        let volume = Some(shown(&self.release(name, tenancy).await?.volume));
+        Ok(Response::new(operator::ReleaseVolumeResponse { volume }))
+    }
+
+    async fn cordon_volume(
+        &self,
+        request: Request<operator::CordonVolumeRequest>,
+    ) -> Rpc<operator::CordonVolumeResponse> {
+        let operator::CordonVolumeRequest { name, cordoned } = request.into_inner();
+        let volume = Some(shown(&self.cordon(name, cordoned).await?.volume));
+        Ok(Response::new(operator::CordonVolumeResponse { volume }))
+    }
+
+    async fn forget_volume(
+        &self,
+        request: Request<operator::ForgetVolumeRequest>,
+    ) -> Rpc<operator::ForgetVolumeResponse> {
+        let volume = Some(shown(&self.forget(request.into_inner().name).await?.volume));
+        Ok(Response::new(operator::ForgetVolumeResponse { volume }))
+    }
+}

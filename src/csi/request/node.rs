@@ -1,0 +1,81 @@
+//! Requests to the node.
+
+use std::path::PathBuf;
+
+use super::{Error, access, map, optional_path, path, range, volume_id, volume_id_if_any};
+use crate::csi::proto::csi_v1 as proto;
+use crate::publish::{ExpandNode, Publish, Stage, Unpublish, Unstage};
+use crate::volume::VolumeId;
+
+impl TryFrom<proto::NodeStageVolumeRequest> for Stage {
+    type Error = Error;
+
+    fn try_from(request: proto::NodeStageVolumeRequest) -> Result<Self, Error> {
+        required_id(&request.volume_id)?;
+        let staging = path("staging_target_path", request.staging_target_path)?;
+        let access = access(request.volume_capability)?;
+        map("publish_context", &request.publish_context)?;
+        map("volume_context", &request.volume_context)?;
+        Ok(Self { id: volume_id(&request.volume_id)?, staging, access })
+    }
+}
+
+impl TryFrom<proto::NodePublishVolumeRequest> for Publish {
+    type Error = Error;
+
+    fn try_from(request: proto::NodePublishVolumeRequest) -> Result<Self, Error> {
+        required_id(&request.volume_id)?;
+        let target = path("target_path", request.target_path)?;
+        let access = access(request.volume_capability)?;
+        map("publish_context", &request.publish_context)?;
+        map("volume_context", &request.volume_context)?;
+        // Absent, it is a volume that was not staged, which is the operation's to say.
+        let staging = optional_path("staging_target_path", request.staging_target_path)?;
+        let id = volume_id(&request.volume_id)?;
+        Ok(Self { id, staging, target, access, read_only: request.readonly })
+    }
+}
+
+/// `NodeUnstageVolume`; nothing for an id that no volume could have.
+pub(in crate::csi) fn unstage(
+    request: proto::NodeUnstageVolumeRequest,
+) -> Result<Option<Unstage>, Error> {
+    let id = volume_id_if_any(&request.volume_id)?;
+    let staging = path("staging_target_path", request.staging_target_path)?;
+    Ok(id.map(|id| Unstage { id, staging }))
+}
+
+/// `NodeUnpublishVolume`; nothing for an id that no volume could have.
+pub(in crate::csi) fn unpublish(
+    request: proto::NodeUnpublishVolumeRequest,
+) -> Result<Option<Unpublish>, Error> {
+    let id = volume_id_if_any(&request.volume_id)?;
+    let target = path("target_path", request.target_path)?;
+    Ok(id.map(|id| Unpublish { id, target }))
+}
+
+impl TryFrom<proto::NodeGetVolumeStatsRequest> for (VolumeId, PathBuf) {
+    type Error = Error;
+
+    fn try_from(request: proto::NodeGetVolumeStatsRequest) -> Result<Self, Error> {
+        required_id(&request.volume_id)?;
+        let path = path("volume_path", request.volume_path)?;
+        Ok((volume_id(&request.volume_id)?, path))
+    }
+}
+
+impl TryFrom<proto::NodeExpandVolumeRequest> for ExpandNode {
+    type Error = Error;
+
+    fn try_from(request: proto::NodeExpandVolumeRequest) -> Result<Self, Error> {
+        required_id(&request.volume_id)?;
+        let path = path("volume_path", request.volume_path)?;
+        let range = range(request.capacity_range)?;
+        Ok(Self { id: volume_id(&request.volume_id)?, path, range })
+    }
+}
+
+/// What is missing is said before what is not known, whatever the order of the fields.
+fn required_id(id: &str) -> Result<(), Error> {
+    if id.is_empty() { Err(Error::Missing("volume_id")) } else { Ok(()) }
+}
