@@ -1,80 +1,113 @@
-//! Compiles `proto/` into `OUT_DIR`: messages, clients and servers, and the descriptors that a test compares with the
-//! specification's. No protoc is needed.
+//! Compiles `proto/` to Rust in `OUT_DIR`, without a protoc: `csi.v1.rs` and `berth.v1alpha1.rs` (messages, clients,
+//! servers), `csi.v1.debug.rs` (a `Debug` that keeps secrets to itself) and `berth_descriptors.bin` (what was compiled,
+//! which a test compares with the specification). `src/csi/proto.rs` includes them.
 
+use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::{env, error, fs};
+use std::{env, fs};
 
-use protox::prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto};
+use protox::prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor};
 
-/// Fields whose contents must never reach a log. Every field that the specification marks `csi_secret` is called
-/// `secrets`, which a test holds; contexts may carry tokens, and mount flags may carry passwords.
-const WITHHELD: &[&str] = &["secrets", "volume_context", "publish_context", "mount_flags"];
+const PROTOS: [&str; 2] = ["proto/csi.proto", "proto/operator.proto"];
 
-fn main() -> Result<(), Box<dyn error::Error>> {
-    let files = ["proto/csi.proto", "proto/operator.proto"];
-    for file in files {
-        println!("cargo::rerun-if-changed={file}");
-    }
+/// The field option that marks a secret.
+const SECRET: &str = "csi.v1.csi_secret";
+
+/// What the specification does not mark and may hold a secret all the same: mount flags can be passwords, and
+/// orchestrators put tokens into contexts.
+const SENSITIVE: [&str; 3] = ["mount_flags", "publish_context", "volume_context"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
 
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).open_files(files)?;
-    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
-    let descriptors = compiler.file_descriptor_set();
+    compiler.include_imports(true).open_files(PROTOS)?;
+    // Encoded here: by way of prost's own types the specification's options would be lost.
+    fs::write(out.join("berth_descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
-    let mut withheld = Vec::new();
-    let mut redacted = String::new();
-    for file in descriptors.file.iter().filter(|file| file.package() == "csi.v1") {
-        withhold(file, &mut withheld, &mut redacted)?;
-    }
-    fs::write(out.join("redacted.rs"), redacted)?;
+    let guarded = guarded_messages(&compiler.descriptor_pool())?;
+    fs::write(out.join("csi.v1.debug.rs"), debug_of_all(&guarded)?)?;
 
+    compiler.include_source_info(true); // comments become documentation
     tonic_prost_build::configure()
         .generate_default_stubs(true)
         .emit_rerun_if_changed(false)
-        .skip_debug(&withheld)
-        .compile_fds(descriptors)?;
+        .skip_debug(guarded.iter().map(MessageDescriptor::full_name))
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
 
-/// Notes every message of `file` with a withheld field, and writes a `Debug` for it that shows nothing of it.
-fn withhold(
-    file: &FileDescriptorProto,
-    withheld: &mut Vec<String>,
-    redacted: &mut String,
-) -> Result<(), std::fmt::Error> {
-    let mut open: Vec<(String, String, &DescriptorProto)> = Vec::new();
-    for message in &file.message_type {
-        open.push((format!(".{}", file.package()), String::new(), message));
+/// The messages with a field that must not be shown. What contains one of them shows it by its own `Debug`.
+fn guarded_messages(pool: &DescriptorPool) -> Result<Vec<MessageDescriptor>, Box<dyn Error>> {
+    if pool.get_extension_by_name(SECRET).is_none() {
+        return Err(format!("proto/csi.proto lacks {SECRET}: secrets would be shown").into());
     }
-    while let Some((scope, module, message)) = open.pop() {
-        let name = format!("{scope}.{}", message.name());
-        for nested in &message.nested_type {
-            open.push((name.clone(), format!("{module}{}::", snake(message.name())), nested));
-        }
-        if message.field.iter().any(|field| WITHHELD.contains(&field.name())) {
-            let shown = message.name();
-            writeln!(
-                redacted,
-                "impl std::fmt::Debug for {module}{shown} {{\n    \
-                 fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{\n        \
-                 f.debug_struct({shown:?}).finish_non_exhaustive()\n    }}\n}}"
-            )?;
-            withheld.push(name);
-        }
-    }
-    Ok(())
+    Ok(pool.all_messages().filter(|message| message.fields().any(|f| is_withheld(&f))).collect())
 }
 
-/// `VolumeCapability` → `volume_capability`.
-fn snake(name: &str) -> String {
+fn is_withheld(field: &FieldDescriptor) -> bool {
+    let options = field.options();
+    let secret = options.extensions().any(|(option, _)| option.full_name() == SECRET);
+    secret || SENSITIVE.contains(&field.name())
+}
+
+/// `impl Debug` for each of `messages`, like the derived one but for what is withheld.
+fn debug_of_all(messages: &[MessageDescriptor]) -> Result<String, Box<dyn Error>> {
+    let mut code = String::new();
+    for message in messages {
+        let fields =
+            message.fields().map(|field| debug_of(&field)).collect::<Result<String, _>>()?;
+        writeln!(
+            code,
+            "impl std::fmt::Debug for {} {{\n    \
+             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{\n        \
+             f.debug_struct({:?}){fields}.finish()\n    }}\n}}",
+            rust_path(message)?,
+            message.name(),
+        )?;
+    }
+    Ok(code)
+}
+
+/// One field of a `debug_struct`: its value, or how many entries are withheld.
+fn debug_of(field: &FieldDescriptor) -> Result<String, String> {
+    let name = field.name();
+    let many = field.is_list() || field.is_map();
+    if field.containing_oneof().is_some() || (is_withheld(field) && !many) {
+        return Err(format!("{}: build.rs cannot write its Debug yet", field.full_name()));
+    }
+    Ok(if is_withheld(field) {
+        format!("\n            .field({name:?}, &super::Withheld(self.{name}.len()))")
+    } else {
+        format!("\n            .field({name:?}, &self.{name})")
+    })
+}
+
+/// A message's path in its package's module, as prost makes it: `volume_capability::MountVolume`.
+fn rust_path(message: &MessageDescriptor) -> Result<String, String> {
+    if message.package_name() != "csi.v1" {
+        return Err(format!("{}: secrets are foreseen in csi.v1 alone", message.full_name()));
+    }
+    let mut path = message.name().to_owned();
+    let mut outer = message.parent_message();
+    while let Some(message) = outer {
+        path = format!("{}::{path}", snake_case(message.name()));
+        outer = message.parent_message();
+    }
+    Ok(path)
+}
+
+/// `VolumeCapability` as `volume_capability`; enough for names without runs of capitals.
+fn snake_case(name: &str) -> String {
     let mut snake = String::new();
-    for (position, character) in name.chars().enumerate() {
-        if character.is_ascii_uppercase() && position > 0 {
+    for (position, letter) in name.char_indices() {
+        if letter.is_ascii_uppercase() && position > 0 {
             snake.push('_');
         }
-        snake.push(character.to_ascii_lowercase());
+        snake.push(letter.to_ascii_lowercase());
     }
     snake
 }

@@ -1,8 +1,9 @@
-// Prints the FileDescriptorProto of the specification's own Go module in its wire form:
-// what tests/proto_descriptor.rs compares Berth's proto/csi.proto with.
+// Prints the file descriptor of the CSI specification's own Go module, as the FileDescriptorProto's wire format, to
+// stdout. tests/proto_descriptor.rs compares it with proto/csi.proto.
 package main
 
 import (
+	"log"
 	"os"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -11,12 +12,15 @@ import (
 )
 
 func main() {
-	descriptor := protodesc.ToFileDescriptorProto(csi.File_csi_proto)
+	// Every message leads to the file that it was declared in.
+	file := (&csi.CreateVolumeRequest{}).ProtoReflect().Descriptor().ParentFile()
+	descriptor := protodesc.ToFileDescriptorProto(file)
+	descriptor.SourceCodeInfo = nil
 	wire, err := proto.MarshalOptions{Deterministic: true}.Marshal(descriptor)
 	if err != nil {
-		panic(err)
+		log.Fatalf("marshal the descriptor of %s: %v", file.Path(), err)
 	}
 	if _, err := os.Stdout.Write(wire); err != nil {
-		panic(err)
+		log.Fatalf("write the descriptor of %s: %v", file.Path(), err)
 	}
 }
