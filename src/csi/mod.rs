@@ -29,3 +29,6 @@ pub const TOPOLOGY_KEY: &str = "topology.berth.dev/node";
 
 /// What a unary call gives.
 type Rpc<T> = Result<tonic::Response<T>, tonic::Status>;
+
+#[cfg(test)]
+mod tests;

@@ -202,3 +202,6 @@ fn remove_own(path: &Path, inode: Option<u64>) {
         warn!(path = %path.display(), %error, "the socket was not removed");
     }
 }
+
+#[cfg(test)]
+mod tests;
