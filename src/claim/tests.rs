@@ -17,7 +17,8 @@ use crate::inventory::embedded::Embedded;
 use crate::pool::{Accept, FsType, Pool};
 use crate::volume::fixture::*;
 use crate::volume::{
-    AccessMode, Bytes, CleanMethod, CleanReason, NewVolumes, PoolName, Published, Tenancy,
+    AccessMode, Bytes, CleanMethod, CleanReason, DeviceIdentity, NewVolumes, PoolName, Published,
+    Tenancy,
 };
 
 /// A store, one controller over it, and the configuration of both.

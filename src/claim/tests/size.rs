@@ -1,7 +1,6 @@
-//! Expansion and capacity.
+//! What a claim may grow to, and what capacity is told.
 
 use super::*;
-use crate::volume::DeviceIdentity;
 
 fn device(entry: &str, mode: Mode) -> LocalVolume {
     let mut volume = named(entry, Bytes(10));
