@@ -172,6 +172,14 @@ impl Disk {
     }
 }
 
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Closing would do, but for a program that another thread is just starting: until it runs it has a copy of
+        // every descriptor, and a lock goes with the last copy unless it is taken off.
+        let _ = self.directory.unlock();
+    }
+}
+
 /// A database on `backend`. The whole file is checked: one that was altered is refused, not trusted.
 pub(super) fn on(backend: impl redb::StorageBackend) -> Result<Database, DatabaseError> {
     Database::builder()

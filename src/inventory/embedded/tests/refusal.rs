@@ -22,6 +22,18 @@ fn a_second_store_on_the_directory_is_refused_by_the_name_of_the_file() {
     assert!(refused.to_string().contains("inventory.redb is in use"), "{refused}");
 }
 
+#[test]
+fn two_first_starts_at_once_do_not_both_make_the_inventory() {
+    let state = tempfile::tempdir().unwrap();
+    let first = fs::File::open(state.path()).unwrap();
+    first.try_lock().unwrap();
+
+    let refused = Embedded::open(state.path()).unwrap_err();
+
+    assert!(matches!(refused, OpenError::InUse { .. }), "{refused:?}");
+    assert!(!file_in(&state).exists());
+}
+
 #[tokio::test]
 async fn a_second_process_on_the_directory_is_refused_until_the_first_ends() {
     let state = tempfile::tempdir().unwrap();
