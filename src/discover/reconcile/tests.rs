@@ -1,0 +1,5 @@
+pub(crate) mod world;
+
+mod rules;
+mod sizes;
+mod storm;
