@@ -57,7 +57,7 @@ impl<'a> Sizes<'a> {
         match (self.rule(candidate, seen), held) {
             (Rule::Own(_), _) => return,
             (Rule::Declared(size), held) => {
-                self.promise(fingerprint, held.unwrap_or(size).max(size))
+                self.promise(fingerprint, held.unwrap_or(size).max(size));
             }
             (Rule::Share, Some(held)) => self.promise(fingerprint, held),
             (Rule::Share, None) => {

@@ -113,12 +113,10 @@ impl<'a> Index<'a> {
         let at_path = self.by_path.get(path.as_str()).copied().unwrap_or(&Sight::Nothing);
         let away = |reason, message, seen| Whereabouts::Away { reason, message, seen };
         if let Some((candidate, seen)) = same.first() {
-            let message = match candidate.pool == *pool_name {
-                true => format!(
-                    "{} is there, but pool {pool_name} no longer accepts it",
-                    candidate.path
-                ),
-                false => format!("it is at {} in pool {} now", candidate.path, candidate.pool),
+            let message = if candidate.pool == *pool_name {
+                format!("{} is there, but pool {pool_name} no longer accepts it", candidate.path)
+            } else {
+                format!("it is at {} in pool {} now", candidate.path, candidate.pool)
             };
             return away(HealthReason::PoolGone, message, Some(seen));
         }

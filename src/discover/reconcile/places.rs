@@ -27,8 +27,8 @@ impl Places {
     /// The path to something taken that `seen` contains, lies within, or is.
     pub(super) fn overlapping(&self, seen: &Seen) -> Option<&str> {
         let facts = &seen.facts;
-        let around = facts.root.ancestors().map(|root| (facts.device, root.to_owned()));
-        let around = around.filter_map(|place| self.taken.get(&place)).next();
+        let mut around = facts.root.ancestors().map(|root| (facts.device, root.to_owned()));
+        let around = around.find_map(|place| self.taken.get(&place));
         // Paths are ordered by their components, so what lies within follows at once.
         let within = self.taken.range((facts.device, facts.root.clone())..).next();
         let within = within
@@ -85,8 +85,8 @@ mod tests {
         let disk = device(1);
         let (first, second) = (partition(2, &disk), partition(3, &disk));
 
-        assert!(taken(&[disk.clone()]).overlapping(&first).is_some());
-        assert!(taken(&[first.clone()]).overlapping(&disk).is_some());
+        assert!(taken(std::slice::from_ref(&disk)).overlapping(&first).is_some());
+        assert!(taken(std::slice::from_ref(&first)).overlapping(&disk).is_some());
         assert_eq!(taken(&[first]).overlapping(&second), None);
     }
 }

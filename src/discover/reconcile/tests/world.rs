@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use super::super::*;
-use crate::discover::found::{Contents, Sight};
+use crate::discover::found::{Contents, Problem, Sight};
 use crate::host::DeviceNumber;
 use crate::pool::{Accept, FsType};
 use crate::source::Facts;
 use crate::volume::{
-    Bytes, CleanMethod, DeviceIdentity, FilesystemIdentity, Fingerprint, NewVolumes, PoolName,
+    Bytes, CleanMethod, DeviceIdentity, FilesystemIdentity, Fingerprint, HealthReason, NewVolumes,
+    Phase, PoolName,
 };
 
 pub(crate) const GIB: u64 = 1 << 30;
@@ -20,7 +21,9 @@ pub(crate) fn directory(minor: u32, root: &str) -> Seen {
         uuid: Some(format!("uuid-{minor}")),
         device_number: None,
     };
-    let inode = root.bytes().fold(2, |inode, byte| inode * 31 + u64::from(byte));
+    let inode = root
+        .bytes()
+        .fold(2_u64, |inode, byte| inode.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let fingerprint = Fingerprint::Directory { filesystem, inode, born: None };
     seen(minor, root, fingerprint, 100 * GIB, Some("ext4"))
 }
@@ -186,4 +189,24 @@ pub(crate) fn sights_found<'a>(sights: impl IntoIterator<Item = (&'a str, Sight)
         .collect();
     candidates.sort_by(|one, other| one.path.cmp(&other.path));
     Found { candidates, ..Found::default() }
+}
+
+/// What a plan reports: the path and what is wrong.
+pub(crate) fn defects(plan: &Plan) -> Vec<(&str, &Defect)> {
+    plan.problems.iter().map(|Problem { path, defect, .. }| (path.as_str(), defect)).collect()
+}
+
+/// The phase of each recorded volume.
+pub(crate) fn phases(host: &Host) -> Vec<Phase> {
+    host.recorded.iter().map(LocalVolume::phase).collect()
+}
+
+/// Why the volume at `path` is or is not healthy.
+pub(crate) fn health(host: &mut Host, path: &str) -> HealthReason {
+    host.at(path).status.conditions.healthy.reason
+}
+
+/// A scan that finds `seen` at `fast/v1` and nothing else.
+pub(crate) fn v1(seen: Seen) -> Found {
+    found(&[("fast/v1", seen)])
 }
