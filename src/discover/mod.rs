@@ -1,1 +1,4 @@
 //! Find: what the host has, and the difference to what is recorded.
+
+pub mod found;
+pub mod reconcile;

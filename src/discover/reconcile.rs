@@ -1,0 +1,148 @@
+//! The difference between what a host has and what is recorded of it. Pure: the scan, the records, the pools and the
+//! time go in; what is to be written, and what is to be reported, comes out.
+//!
+//! It offers no source twice, whichever paths lead to it; it offers nothing that lies within something else that is
+//! offered; it removes nothing that is held, dirty, cordoned or being wiped; and what it could not see it leaves as it
+//! is.
+
+mod capacity;
+mod known;
+mod places;
+mod unknown;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::found::{Candidate, Defect, Found, Problem, Seen};
+use crate::health::Finding;
+use crate::pool::{Pool, Pools};
+use crate::volume::{CleanPolicy, LocalVolume, Mode, NodeName, Status, VolumeName};
+use capacity::Sizes;
+use known::{Known, Whereabouts};
+use places::Places;
+
+/// What the decision depends on beside the scan and the records.
+#[derive(Debug, Clone, Copy)]
+pub struct World<'a> {
+    /// This node.
+    pub node: &'a NodeName,
+    /// Its pools.
+    pub pools: &'a Pools,
+    /// What probes found of recorded volumes, where they were probed.
+    pub findings: &'a BTreeMap<VolumeName, Finding>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// One thing to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A volume is new.
+    Add(Box<LocalVolume>),
+    /// This is seen of a volume now.
+    Status(VolumeName, Box<Status>),
+    /// The pool's policy orders a wipe of a volume that held data when it was found.
+    Order(VolumeName, CleanPolicy),
+    /// A volume is no more, and nothing of it has to be remembered.
+    Remove(VolumeName),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What to write, in this order.
+    pub changes: Vec<Change>,
+    /// What to report.
+    pub problems: BTreeSet<Problem>,
+}
+
+impl Plan {
+    /// Whether another scan is due at once: what a removed volume stood in the way of is decided only without it.
+    pub fn wants_another(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Remove(_)))
+    }
+
+    fn report(&mut self, candidate: &Candidate, defect: Defect) {
+        let (pool, path) = (candidate.pool.clone(), candidate.path.clone());
+        self.problems.insert(Problem { pool, path, defect });
+    }
+}
+
+/// Decides. `recorded` are this node's volumes and no others.
+pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> Plan {
+    let mut plan = Plan { problems: found.problems.iter().cloned().collect(), ..Plan::default() };
+    let known = known::locate(found, recorded, world);
+    let mut places = Places::default();
+    let present = known::place(&known, &mut places, &mut plan);
+    let fresh = unknown::select(found, &known, world, &mut places, &mut plan);
+    let sizes = sizes(&known, &present, &fresh, world);
+    for known in &known {
+        match &known.whereabouts {
+            Whereabouts::Present(candidate, seen) if present.contains(&known.volume.name) => {
+                let sight = known::Sighting {
+                    candidate,
+                    seen,
+                    capacity: sizes.of(known.volume, candidate, seen),
+                };
+                known::update(known.volume, &sight, world, &mut plan);
+            }
+            Whereabouts::Present(..) => {}
+            Whereabouts::Away { reason, message, .. } | Whereabouts::Unseen { reason, message } => {
+                known::set_away(known, *reason, message, world.now, &mut plan);
+            }
+        }
+    }
+    for (candidate, seen) in fresh {
+        let capacity = sizes.of_new(candidate, seen);
+        let volume = unknown::volume(candidate, seen, capacity, world);
+        plan.changes.extend(volume.map(|volume| Change::Add(Box::new(volume))));
+    }
+    plan
+}
+
+fn sizes<'a>(
+    known: &[Known<'a>],
+    present: &BTreeSet<VolumeName>,
+    fresh: &[(&Candidate, &Seen)],
+    world: World<'a>,
+) -> Sizes<'a> {
+    let mut sizes = Sizes::new(world.pools);
+    for (candidate, seen) in fresh {
+        sizes.count_new(candidate, seen);
+    }
+    for known in known {
+        match &known.whereabouts {
+            Whereabouts::Present(candidate, seen) if present.contains(&known.volume.name) => {
+                sizes.count(known.volume, candidate, seen);
+            }
+            _ => sizes.count_away(known.volume),
+        }
+    }
+    sizes
+}
+
+/// Whether `pool` may offer this source.
+fn selectable(pool: &Pool, seen: &Seen) -> Result<(), Defect> {
+    let is_device = is_device(seen);
+    let accepted = match pool.mode {
+        Mode::Block => is_device,
+        Mode::Filesystem if is_device => pool.accept.device,
+        Mode::Filesystem if seen.facts.is_mount => pool.accept.mount,
+        Mode::Filesystem => pool.accept.directory,
+    };
+    match () {
+        () if seen.holds_its_pool => Err(Defect::HoldsItsPool),
+        () if !accepted && is_device => Err(Defect::NotAccepted("a block device")),
+        () if !accepted && seen.facts.is_mount => Err(Defect::NotAccepted("a mount point")),
+        () if !accepted => Err(Defect::NotAccepted("a plain directory")),
+        () => Ok(()),
+    }
+}
+
+fn is_device(seen: &Seen) -> bool {
+    matches!(seen.facts.fingerprint, crate::volume::Fingerprint::Device { .. })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+pub(crate) mod world;
+
+mod lost;
+mod rules;
+mod sizes;
+mod storm;

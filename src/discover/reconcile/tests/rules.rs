@@ -1,0 +1,221 @@
+use super::super::super::found::{Defect, Sight};
+use super::super::Change;
+use super::world::*;
+use crate::volume::{CleanReason, HealthReason, NewVolumes, Phase};
+
+#[test]
+fn an_empty_source_is_offered_and_one_that_holds_data_is_dirty_until_somebody_decides() {
+    let mut host = Host::new();
+
+    host.settle(&found(&[("fast/v1", mounted(1)), ("fast/v2", full(mounted(2)))]));
+
+    assert_eq!(phases(&host), [Phase::Available, Phase::Dirty]);
+    let clean = &host.at("fast/v2").status.conditions.clean;
+    assert_eq!(clean.reason, CleanReason::FoundData);
+    assert!(clean.message.contains("berth clean node-a-fast-v2-"), "{}", clean.message);
+}
+
+#[test]
+fn data_that_was_there_first_is_offered_or_wiped_as_the_pool_says() {
+    for (policy, phase) in
+        [(NewVolumes::Accept, Phase::Available), (NewVolumes::Clean, Phase::Cleaning)]
+    {
+        let mut host = Host::new();
+        host.pool("fast").new_volumes = policy;
+
+        host.settle(&v1(full(mounted(1))));
+
+        assert_eq!(phases(&host), [phase]);
+        assert_eq!(host.recorded[0].needs_cleaning(), policy == NewVolumes::Clean);
+    }
+}
+
+#[test]
+fn a_policy_that_changes_later_decides_about_data_that_was_found_before() {
+    for (policy, phase) in
+        [(NewVolumes::Accept, Phase::Available), (NewVolumes::Clean, Phase::Cleaning)]
+    {
+        let mut host = Host::new();
+        host.settle(&v1(full(mounted(1))));
+
+        host.pool("fast").new_volumes = policy;
+        host.settle(&v1(full(mounted(1))));
+
+        assert_eq!(phases(&host), [phase]);
+    }
+}
+
+#[test]
+fn a_volume_that_was_emptied_by_hand_is_offered_and_one_that_was_filled_is_offered_no_more() {
+    let mut host = Host::new();
+    host.settle(&v1(full(mounted(1))));
+
+    host.settle(&v1(mounted(1)));
+    assert_eq!(phases(&host), [Phase::Available]);
+    host.settle(&v1(full(mounted(1))));
+    assert_eq!(phases(&host), [Phase::Dirty]);
+}
+
+#[test]
+fn a_volume_that_is_as_it_was_is_not_written_again() {
+    let mut host = Host::new();
+    host.settle(&v1(mounted(1)));
+    host.now = "2026-11-25T00:00:00Z".parse().unwrap();
+
+    assert_eq!(host.plan(&v1(mounted(1))).changes, []);
+}
+
+#[test]
+fn of_two_paths_to_one_source_the_first_is_offered_and_the_other_reported() {
+    let mut host = Host::new();
+    let both = found(&[("fast/v1", mounted(1)), ("slow/v9", mounted(1))]);
+
+    let plan = host.settle(&both);
+
+    assert_eq!(host.recorded.len(), 1);
+    assert_eq!(host.recorded[0].status.path, "/mnt/fast/v1");
+    let of = "/mnt/fast/v1".to_owned();
+    assert_eq!(defects(&plan), [("/mnt/slow/v9", &Defect::Duplicate { of })]);
+}
+
+#[test]
+fn of_two_paths_to_one_source_the_recorded_one_stays() {
+    let mut host = Host::new();
+    host.settle(&found(&[("fast/v2", mounted(1))]));
+
+    let plan = host.settle(&found(&[("fast/v1", mounted(1)), ("fast/v2", mounted(1))]));
+
+    assert_eq!(host.recorded[0].status.path, "/mnt/fast/v2");
+    assert_eq!(defects(&plan).len(), 1);
+}
+
+#[test]
+fn a_volume_that_moved_within_its_pool_is_followed() {
+    let mut host = Host::new();
+    host.settle(&v1(mounted(1)));
+    host.claim("fast/v1");
+
+    host.settle(&found(&[("fast/v2", mounted(1))]));
+
+    assert_eq!(health(&mut host, "fast/v2"), HealthReason::Present);
+}
+
+#[test]
+fn what_lies_within_another_source_is_reported_and_not_offered() {
+    let mut host = Host::new();
+
+    let plan =
+        host.settle(&found(&[("fast/a", directory(1, "/x/y")), ("fast/b", directory(1, "/x"))]));
+
+    assert_eq!(host.recorded.len(), 1);
+    assert_eq!(host.recorded[0].status.path, "/mnt/fast/b");
+    let with = "/mnt/fast/b".to_owned();
+    assert_eq!(defects(&plan), [("/mnt/fast/a", &Defect::Overlaps { with })]);
+}
+
+#[test]
+fn what_contains_a_recorded_volume_comes_too_late_to_be_offered() {
+    let mut host = Host::new();
+    host.settle(&found(&[("fast/a", directory(1, "/x/y"))]));
+    host.claim("fast/a");
+
+    let plan =
+        host.settle(&found(&[("fast/a", directory(1, "/x/y")), ("fast/b", directory(1, "/x"))]));
+
+    assert_eq!(host.recorded.len(), 1);
+    assert_eq!(defects(&plan).len(), 1);
+}
+
+#[test]
+fn a_free_volume_that_was_moved_into_a_held_one_is_offered_no_more() {
+    let mut host = Host::new();
+    let inner = |root: &str| {
+        let mut seen = directory(1, "/inner");
+        seen.facts.root = root.into();
+        found(&[("fast/inner", seen), ("fast/outer", directory(1, "/outer"))])
+    };
+    host.settle(&inner("/inner"));
+    host.claim("fast/outer");
+
+    let plan = host.settle(&inner("/outer/inner"));
+
+    assert_eq!(host.recorded.len(), 1);
+    assert_eq!(defects(&plan).len(), 1);
+}
+
+#[test]
+fn what_a_pool_does_not_accept_is_reported_by_what_it_is() {
+    let mut host = Host::new();
+    host.pool("fast").accept.directory = false;
+    host.pool("fast").accept.device = false;
+    host.pool("slow").mode = crate::volume::Mode::Block;
+    let mut around = mounted(3);
+    around.holds_its_pool = true;
+
+    let plan = host.settle(&sights_found([
+        ("fast/around", Sight::Source(Box::new(around))),
+        ("fast/device", Sight::Source(Box::new(device(1)))),
+        ("fast/file", Sight::Unsuitable),
+        ("fast/link", Sight::Nothing),
+        ("fast/plain", Sight::Source(Box::new(directory(1, "/a")))),
+        ("slow/mount", Sight::Source(Box::new(mounted(2)))),
+    ]));
+
+    assert_eq!(host.recorded, []);
+    let found: Vec<_> = defects(&plan).into_iter().map(|(_, defect)| defect.clone()).collect();
+    assert_eq!(
+        found,
+        [
+            Defect::HoldsItsPool,
+            Defect::NotAccepted("a block device"),
+            Defect::Unsuitable,
+            Defect::Nothing,
+            Defect::NotAccepted("a plain directory"),
+            Defect::NotAccepted("a mount point"),
+        ]
+    );
+}
+
+#[test]
+fn mounts_are_the_administrators_only_while_nobody_holds_the_volume() {
+    let mut host = Host::new();
+    let at = |mounts: &[&str]| {
+        let mut seen = mounted(1);
+        seen.mounts = mounts.iter().map(|mount| (*mount).to_owned()).collect();
+        v1(seen)
+    };
+    host.settle(&at(&["/mnt/fast/v1"]));
+    host.settle(&at(&["/mnt/fast/v1", "/srv"]));
+    host.claim("fast/v1");
+    host.settle(&at(&["/mnt/fast/v1", "/srv", "/pods/1"]));
+    assert_eq!(host.at("fast/v1").status.own_mounts, ["/mnt/fast/v1", "/srv"]);
+
+    let volume = host.at("fast/v1");
+    volume.spec = volume.released(volume.spec.tenancy).unwrap();
+    host.settle(&at(&["/mnt/fast/v1", "/srv", "/pods/1"]));
+
+    assert_eq!(host.at("fast/v1").status.own_mounts, ["/mnt/fast/v1", "/srv"]);
+}
+
+#[test]
+fn a_held_volume_is_said_to_be_in_use_by_its_claim() {
+    let mut host = Host::new();
+    host.settle(&v1(mounted(1)));
+    host.claim("fast/v1");
+
+    host.settle(&v1(full(mounted(1))));
+
+    let clean = &host.at("fast/v1").status.conditions.clean;
+    assert_eq!((clean.status, clean.reason), (false, CleanReason::InUse));
+    assert!(clean.message.contains("pvc-of-"), "{}", clean.message);
+}
+
+#[test]
+fn a_candidate_that_nobody_looked_into_waits_for_another_scan() {
+    let mut unlooked = mounted(1);
+    unlooked.contents = None;
+
+    let plan = Host::new().plan(&v1(unlooked));
+
+    assert!(!plan.changes.iter().any(|change| matches!(change, Change::Add(_))));
+}
