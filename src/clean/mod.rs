@@ -1,1 +1,220 @@
-//! Wipe: the queue of volumes to clean and the ways to do it.
+//! Wipe: after a tenancy a volume is emptied, and offered again when it is known to be.
+//!
+//! [`Cleaner`] watches its node's volumes and acts on what is recorded and on nothing else, so that an agent that starts
+//! after a crash knows what to do next ([`queue`] decides, purely). Each wipe has a thread of its own with idle I/O
+//! priority, and at most `concurrency` run at once: a device that hangs keeps its own place and no other. Before
+//! anything is touched the source is verified and must be unused ([`wipe`]); the ways to wipe are [`delete`],
+//! [`reformat`], [`block`] and [`command`], and [`verify`] reads back.
+
+mod block;
+mod command;
+mod delete;
+mod error;
+mod in_use;
+mod progress;
+mod queue;
+mod reformat;
+mod verify;
+mod wipe;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use self::queue::{Attempts, Next};
+use self::worker::{Ended, Worker};
+use crate::inventory::{Event, Inventory, Recorded};
+use crate::observe::metrics::Metrics;
+use crate::volume::{CleanPolicy, CleanReason, NodeName, VolumeName};
+
+pub use error::Error;
+
+/// How a cleaner works.
+#[derive(Debug, Clone, Copy)]
+pub struct CleanerOptions {
+    /// How many wipes run at once; at least one does.
+    pub concurrency: usize,
+}
+
+/// Wipes the volumes of one node.
+#[derive(Debug, Clone)]
+pub struct Cleaner<I> {
+    inventory: I,
+    node: NodeName,
+    metrics: Metrics,
+    options: CleanerOptions,
+}
+
+impl<I: Inventory> Cleaner<I> {
+    /// A cleaner of `node`'s volumes. It does nothing before [`Cleaner::run`].
+    pub fn new(inventory: I, node: NodeName, metrics: Metrics, options: CleanerOptions) -> Self {
+        Self { inventory, node, metrics, options }
+    }
+
+    /// Wipes what is due, until `cancel`; then the wipes under way stop at a safe point and it returns.
+    pub async fn run(&self, cancel: CancellationToken) {
+        let (ended, results) = mpsc::channel(self.options.concurrency.max(1));
+        let queue = Queue {
+            cleaner: self,
+            volumes: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            running: BTreeMap::new(),
+            ended,
+        };
+        queue.run(results, cancel).await;
+    }
+}
+
+/// What the cleaner knows of its node's volumes, and what it does with them now.
+struct Queue<'a, I> {
+    cleaner: &'a Cleaner<I>,
+    volumes: BTreeMap<VolumeName, Recorded>,
+    attempts: BTreeMap<VolumeName, Attempts>,
+    running: BTreeMap<VolumeName, Worker>,
+    ended: mpsc::Sender<Ended>,
+}
+
+impl<I: Inventory> Queue<'_, I> {
+    async fn run(mut self, mut results: mpsc::Receiver<Ended>, cancel: CancellationToken) {
+        let mut events = self.cleaner.inventory.watch();
+        loop {
+            let wake = self.act().await;
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => self.apply(event),
+                    None => break,
+                },
+                Some(ended) = results.recv() => self.settle(ended).await,
+                () = tokio::time::sleep_until(wake) => {}
+                () = cancel.cancelled() => break,
+            }
+        }
+        self.stop(results).await;
+    }
+
+    /// Learns what has changed.
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Reset(all) => {
+                self.volumes.clear();
+                for recorded in all {
+                    self.learn(recorded);
+                }
+            }
+            Event::Applied(recorded) => self.learn(*recorded),
+            Event::Removed(name, _) => {
+                self.volumes.remove(&name);
+                self.attempts.remove(&name);
+            }
+        }
+    }
+
+    fn learn(&mut self, recorded: Recorded) {
+        if recorded.volume.spec.node != self.cleaner.node {
+            return;
+        }
+        // What this cleaner has just written may be told of again later, by the watch.
+        let name = recorded.volume.name.clone();
+        if self.volumes.get(&name).is_none_or(|known| known.version <= recorded.version) {
+            self.volumes.insert(name, recorded);
+        }
+    }
+
+    /// Begins what is due, as far as there is a place for it; gives the time at which something else will be.
+    async fn act(&mut self) -> Instant {
+        let now = Instant::now();
+        let mut wake = now + Duration::from_hours(1);
+        let mut due: Vec<(Recorded, CleanPolicy)> = Vec::new();
+        let mut left = Vec::new();
+        for (name, recorded) in &self.volumes {
+            if self.running.contains_key(name) {
+                continue;
+            }
+            match queue::next(&recorded.volume, recorded.version, self.attempts.get(name), now) {
+                Next::Nothing => {}
+                Next::LeaveAsIs => left.push(name.clone()),
+                Next::Wipe(policy) => due.push((recorded.clone(), policy)),
+                Next::Wait(until) => wake = wake.min(until),
+            }
+        }
+        for name in left {
+            self.leave_as_is(&name).await;
+        }
+        let places = self.cleaner.options.concurrency.max(1).saturating_sub(self.running.len());
+        for (recorded, policy) in due.into_iter().take(places) {
+            let name = recorded.volume.name.clone();
+            let worker = Worker::start(self.cleaner, recorded, policy, self.ended.clone());
+            self.running.insert(name, worker);
+        }
+        wake
+    }
+
+    async fn leave_as_is(&mut self, name: &VolumeName) {
+        let now = Timestamp::now();
+        let left = self.cleaner.inventory.modify_status(name, |volume| {
+            volume.cleaned(volume.spec.tenancy, CleanReason::LeftAsIs, now)
+        });
+        match left.await {
+            Ok(recorded) => self.learn(recorded),
+            Err(error) => self.postpone(name, &error),
+        }
+    }
+
+    /// Takes up what a wipe ended with.
+    async fn settle(&mut self, ended: Ended) {
+        let name = ended.name.clone();
+        self.running.remove(&name);
+        let now = Instant::now();
+        match worker::record(self.cleaner, &ended).await {
+            Ok(recorded) => {
+                let version = recorded.version;
+                match &ended.result {
+                    Ok(_) => drop(self.attempts.remove(&name)),
+                    Err(Error::InUse { .. }) => {
+                        self.attempts
+                            .insert(name, Attempts::in_use(&recorded.volume, version, now));
+                    }
+                    Err(_) => {
+                        let before = self.attempts.get(&name);
+                        let failed = Attempts::failed(before, &recorded.volume, now);
+                        self.attempts.insert(name, failed);
+                    }
+                }
+                self.learn(recorded);
+            }
+            Err(error) => self.postpone(&name, &error),
+        }
+    }
+
+    /// What could not be recorded is tried again: what is recorded says what is due.
+    fn postpone(&mut self, name: &VolumeName, error: &crate::inventory::Error) {
+        warn!(volume = %name, node = %self.cleaner.node, %error, "the inventory was not told of a wipe; it is tried again");
+        if let Some(recorded) = self.volumes.get(name) {
+            let failed =
+                Attempts::failed(self.attempts.get(name), &recorded.volume, Instant::now());
+            self.attempts.insert(name.clone(), failed);
+        }
+    }
+
+    /// Stops every wipe at its next safe point and waits for that.
+    async fn stop(mut self, mut results: mpsc::Receiver<Ended>) {
+        for worker in self.running.values() {
+            worker.stop();
+        }
+        while !self.running.is_empty()
+            && let Some(ended) = results.recv().await
+        {
+            self.settle(ended).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

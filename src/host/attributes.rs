@@ -1,1 +1,141 @@
 //! Owner, mode, extended attributes and inode flags of an open file.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use rustix::fs::{
+    Gid, IFlags, Mode, Uid, XattrFlags, fchmod, fchown, fgetxattr, flistxattr, fremovexattr,
+    fsetxattr, fstat, ioctl_getflags, ioctl_setflags,
+};
+
+use super::{Errno, Error, Result};
+
+/// Bytes that the list of attributes of a file, or one of them, may have (xattr(7)).
+const XATTR_MAX: usize = 65536;
+
+/// What a file looks like beside its contents. ACLs are extended attributes (`system.posix_acl_access`, `…_default`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Permission bits with set-user-id, set-group-id and sticky: 12 bits.
+    pub mode: u32,
+    /// Extended attributes by name.
+    pub xattrs: BTreeMap<OsString, Vec<u8>>,
+}
+
+/// Reads the attributes of an open file (not `O_PATH`); `name` is for messages only.
+pub fn read(file: impl AsFd, name: &Path) -> Result<Attributes> {
+    let file = file.as_fd();
+    let facts = fstat(file).map_err(Error::of::<Errno>("fstat", name))?;
+    let xattrs = names(file, name)?.into_iter().filter(|xattr| is_kept(xattr));
+    let xattrs = xattrs.map(|xattr| Ok((xattr.clone(), value(file, &xattr, name)?)));
+    Ok(Attributes {
+        uid: facts.st_uid,
+        gid: facts.st_gid,
+        mode: facts.st_mode & 0o7777,
+        xattrs: xattrs.collect::<Result<_>>()?,
+    })
+}
+
+/// Gives an open file the attributes that it had: what was added is removed, what was changed is put back.
+pub fn restore(file: impl AsFd, attributes: &Attributes, name: &Path) -> Result<()> {
+    let file = file.as_fd();
+    allow_changes(file, name)?;
+    if read(file, name)? == *attributes {
+        return Ok(());
+    }
+    for added in names(file, name)?.iter().filter(|xattr| is_kept(xattr)) {
+        if !attributes.xattrs.contains_key(added) {
+            fremovexattr(file, added.as_bytes())
+                .map_err(Error::of::<Errno>("fremovexattr", name))?;
+        }
+    }
+    let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
+    fchown(file, Some(uid), Some(gid)).map_err(Error::of::<Errno>("fchown", name))?;
+    for (xattr, value) in &attributes.xattrs {
+        fsetxattr(file, xattr.as_bytes(), value, XattrFlags::empty())
+            .map_err(Error::of::<Errno>("fsetxattr", name))?;
+    }
+    // Last: a change of owner clears bits of the mode, and an ACL changes them.
+    fchmod(file, Mode::from_raw_mode(attributes.mode)).map_err(Error::of::<Errno>("fchmod", name))
+}
+
+/// Takes the immutable and append-only flags off an open file, which keep even root from removing it (chattr(1)).
+///
+/// A file system without such flags needs nothing. Says whether one was taken off.
+pub fn allow_changes(file: impl AsFd, name: &Path) -> Result<bool> {
+    let flags = match ioctl_getflags(&file) {
+        Ok(flags) => flags,
+        Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+        Err(errno) => return Err(Error::of("ioctl(FS_IOC_GETFLAGS)", name)(errno)),
+    };
+    let locked = IFlags::IMMUTABLE | IFlags::APPEND;
+    if !flags.intersects(locked) {
+        return Ok(false);
+    }
+    let free = flags.difference(locked);
+    ioctl_setflags(file, free).map_err(Error::of::<Errno>("ioctl(FS_IOC_SETFLAGS)", name))?;
+    Ok(true)
+}
+
+/// Whether an attribute is the file's own: what a security module labels by its policy is not ours to copy back, since
+/// the policy may have changed.
+fn is_kept(xattr: &OsStr) -> bool {
+    xattr != "security.selinux"
+}
+
+fn names(file: BorrowedFd<'_>, name: &Path) -> Result<Vec<OsString>> {
+    let mut list = vec![0; XATTR_MAX];
+    let length = match flistxattr(file, &mut list[..]) {
+        Ok(length) => length,
+        Err(Errno::OPNOTSUPP) => 0,
+        Err(errno) => return Err(Error::of("flistxattr", name)(errno)),
+    };
+    let names = list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(|name| OsString::from_vec(name.to_vec())).collect())
+}
+
+fn value(file: BorrowedFd<'_>, xattr: &OsStr, name: &Path) -> Result<Vec<u8>> {
+    let mut value = vec![0; XATTR_MAX];
+    let length = fgetxattr(file, xattr.as_bytes(), &mut value[..])
+        .map_err(Error::of::<Errno>("fgetxattr", name))?;
+    value.truncate(length);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn what_a_tenant_changed_is_put_back_and_what_it_added_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let file = File::open(path).unwrap();
+        let set = |xattr: &str, value: &[u8]| {
+            fsetxattr(&file, xattr, value, XattrFlags::empty()).unwrap();
+        };
+        set("user.kept", b"as it was");
+        fchown(&file, Some(Uid::from_raw(7)), Some(Gid::from_raw(8))).unwrap();
+        fchmod(&file, Mode::from_raw_mode(0o3751)).unwrap();
+        let before = read(&file, path).unwrap();
+
+        set("user.kept", b"changed");
+        set("user.added", b"by a tenant");
+        fchown(&file, Some(Uid::from_raw(1000)), Some(Gid::from_raw(1000))).unwrap();
+        fchmod(&file, Mode::from_raw_mode(0o777)).unwrap();
+        ioctl_setflags(&file, ioctl_getflags(&file).unwrap() | IFlags::IMMUTABLE).unwrap();
+        restore(&file, &before, path).unwrap();
+
+        assert_eq!(read(&file, path).unwrap(), before);
+        assert_eq!((before.uid, before.gid, before.mode), (7, 8, 0o3751));
+    }
+}

@@ -1,1 +1,262 @@
 //! Reach what lies beneath an open directory, and never anything else.
+//!
+//! Names are looked up one at a time, relative to a directory that is open already, with `openat2` and
+//! `RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS` (openat2(2)): a symlink, a mount or
+//! `..` that another process puts in the way is an error and is not followed. Removing works on names, which the
+//! kernel never follows (unlinkat(2)). Files are never opened but to take a flag off a regular one, so that no FIFO
+//! blocks and no device wakes, and never written, so that a hard link to them elsewhere keeps its contents.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, openat, openat2,
+    renameat_with, syncfs, unlinkat,
+};
+
+use super::{Errno, Error, Result, attributes};
+
+/// Where a name may lead: nowhere but to what lies right here.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_XDEV)
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
+
+/// An open directory.
+#[derive(Debug)]
+pub struct Directory {
+    descriptor: OwnedFd,
+    path: PathBuf,
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name; any bytes but `/` and NUL.
+    pub name: CString,
+    /// Whether it is a directory, as far as the directory says.
+    pub is_directory: bool,
+}
+
+/// A batch of entries of a directory, as many as one system call gives, and no more.
+const BATCH: usize = 1 << 16;
+
+impl Directory {
+    /// Opens the directory that `descriptor` (`O_PATH` will do) stands for; `path` is for messages.
+    pub fn open(descriptor: BorrowedFd<'_>, path: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor =
+            openat(descriptor, c".", flags, Mode::empty())
+                .map_err(Error::of::<Errno>("openat", path))?;
+        Ok(Self { descriptor, path: path.to_owned() })
+    }
+
+    /// Opens a directory that lies right here, on the same mount, and is no symlink. One without permissions is given
+    /// some first. `EXDEV` says that something is mounted there.
+    pub fn enter(&self, name: &CStr) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match openat2(&self.descriptor, name, flags, Mode::empty(), BENEATH) {
+            Err(Errno::ACCESS) => {
+                self.permit(name)?;
+                openat2(&self.descriptor, name, flags, Mode::empty(), BENEATH)
+            }
+            opened => opened,
+        };
+        let path = self.at(name);
+        let descriptor = opened.map_err(Error::of::<Errno>("openat2", &path))?;
+        Ok(Self { descriptor, path })
+    }
+
+    /// Gives the owner of a directory right here every permission. Only who is not root needs it.
+    fn permit(&self, name: &CStr) -> Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = self.at(name);
+        let descriptor = openat2(&self.descriptor, name, flags, Mode::empty(), BENEATH)
+            .map_err(Error::of::<Errno>("openat2", &path))?;
+        // fchmod does not take O_PATH; the link in /proc leads to the very same directory.
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&descriptor));
+        rustix::fs::chmod(link, Mode::RWXU).map_err(Error::of::<Errno>("chmod", &path))
+    }
+
+    /// The entries that the directory gives first, `.` and `..` aside: some of them, and none only if it has none.
+    ///
+    /// A directory of any size takes the memory of one batch: remove what it gave and ask again.
+    pub fn first_entries(&self) -> Result<Vec<Entry>> {
+        let again = Self::open(self.descriptor.as_fd(), &self.path)?;
+        let mut buffer = vec![MaybeUninit::uninit(); BATCH];
+        let mut listing = RawDir::new(&again.descriptor, &mut buffer);
+        let mut entries = Vec::new();
+        while let Some(entry) = listing.next() {
+            let entry = entry.map_err(Error::of::<Errno>("getdents", &self.path))?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                let is_directory = match entry.file_type() {
+                    FileType::Unknown => self.is_directory(entry.file_name()),
+                    kind => kind.is_dir(),
+                };
+                entries.push(Entry { name: entry.file_name().to_owned(), is_directory });
+            }
+            if !entries.is_empty() && listing.is_buffer_empty() {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    fn is_directory(&self, name: &CStr) -> bool {
+        rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode).is_dir())
+    }
+
+    /// Removes what is no directory; its flags are taken off if they forbid it. What is gone already is removed.
+    pub fn remove_file(&self, name: &CStr) -> Result<()> {
+        self.remove(name, AtFlags::empty())
+    }
+
+    /// Removes a directory, `ENOTEMPTY` while it is not empty. What is gone already is removed.
+    pub fn remove_directory(&self, name: &CStr) -> Result<()> {
+        self.remove(name, AtFlags::REMOVEDIR)
+    }
+
+    fn remove(&self, name: &CStr, how: AtFlags) -> Result<()> {
+        let remove = || match unlinkat(&self.descriptor, name, how) {
+            Err(Errno::NOENT) => Ok(()),
+            result => result,
+        };
+        match remove() {
+            // Root is not refused for permissions: the entry, or this directory, is immutable or append-only.
+            Err(Errno::PERM | Errno::ACCESS) => {
+                attributes::allow_changes(&self.descriptor, &self.path)?;
+                self.allow_changes(name)?;
+                remove()
+            }
+            result => result,
+        }
+        .map_err(Error::of::<Errno>("unlinkat", &self.at(name)))
+    }
+
+    /// Takes the flags that forbid changes off a regular file or a directory right here.
+    fn allow_changes(&self, name: &CStr) -> Result<()> {
+        let path = self.at(name);
+        let failed = |errno: Errno| Error::of("openat2", &path)(errno);
+        let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let seen = match openat2(&self.descriptor, name, look, Mode::empty(), BENEATH) {
+            Ok(seen) => seen,
+            // A symlink has no flags, and what is gone needs nothing taken off.
+            Err(Errno::LOOP | Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let facts = rustix::fs::fstat(&seen).map_err(Error::of::<Errno>("fstat", &path))?;
+        let kind = FileType::from_raw_mode(facts.st_mode);
+        if !kind.is_file() && !kind.is_dir() {
+            return Ok(());
+        }
+        let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat2(&self.descriptor, name, read, Mode::empty(), BENEATH).map_err(failed)?;
+        attributes::allow_changes(file, &path).map(drop)
+    }
+
+    /// Moves a directory from right here to right beneath `other`, under a name that is free there.
+    pub fn move_to(&self, name: &CStr, other: &Self, new: &CStr) -> Result<()> {
+        let moved = || {
+            renameat_with(&self.descriptor, name, &other.descriptor, new, RenameFlags::NOREPLACE)
+        };
+        match moved() {
+            Err(Errno::PERM | Errno::ACCESS) => {
+                attributes::allow_changes(&self.descriptor, &self.path)?;
+                self.allow_changes(name)?;
+                moved()
+            }
+            result => result,
+        }
+        .map_err(Error::of::<Errno>("renameat2", &self.at(name)))
+    }
+
+    /// Makes everything that was changed on its file system durable (syncfs(2)).
+    pub fn sync(&self) -> Result<()> {
+        syncfs(&self.descriptor).map_err(Error::of::<Errno>("syncfs", &self.path))
+    }
+
+    /// Its path, for messages only.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn at(&self, name: &CStr) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name.to_bytes()))
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn open(path: &Path) -> Directory {
+        Directory::open(std::fs::File::open(path).unwrap().as_fd(), path).unwrap()
+    }
+
+    #[test]
+    fn a_symlink_to_a_directory_is_not_entered() {
+        let place = tempfile::tempdir().unwrap();
+        symlink("/etc", place.path().join("link")).unwrap();
+
+        let refused = open(place.path()).enter(c"link").unwrap_err();
+
+        assert!(matches!(refused.errno, Errno::LOOP | Errno::NOTDIR), "{refused}");
+    }
+
+    #[test]
+    fn a_name_never_leads_out_of_the_directory() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = open(place.path());
+
+        for name in [c"..", c"/", c"/etc", c"a/../.."] {
+            assert!(directory.enter(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn removing_a_symlink_leaves_what_it_leads_to() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("kept"), "data").unwrap();
+        symlink("kept", place.path().join("link")).unwrap();
+
+        open(place.path()).remove_file(c"link").unwrap();
+
+        assert_eq!(std::fs::read_to_string(place.path().join("kept")).unwrap(), "data");
+    }
+
+    #[test]
+    fn a_batch_is_empty_only_when_the_directory_is() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = open(place.path());
+        assert!(directory.first_entries().unwrap().is_empty());
+
+        for number in 0..5000 {
+            std::fs::write(place.path().join(format!("{number}-{}", "x".repeat(200))), "").unwrap();
+        }
+        let mut removed = 0;
+        loop {
+            let batch = directory.first_entries().unwrap();
+            if batch.is_empty() {
+                break;
+            }
+            removed += batch.len();
+            for entry in &batch {
+                directory.remove_file(&entry.name).unwrap();
+            }
+        }
+
+        assert_eq!(removed, 5000);
+    }
+}

@@ -16,6 +16,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 pub mod priority;
+pub mod process;
 pub mod signature;
 pub mod socket;
 pub mod wake;
@@ -43,6 +44,21 @@ impl Error {
     pub fn of<E: Into<Errno>>(call: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         let path = path.to_owned();
         move |errno| Self { call, path, errno: errno.into() }
+    }
+
+    /// As [`Error::of`], for what the standard library gives.
+    pub fn of_io(call: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            Self { call, path, errno }
+        }
+    }
+
+    /// As [`Error::of`], for what nix gives.
+    pub fn of_nix(call: &'static str, path: &Path) -> impl FnOnce(nix::Error) -> Self {
+        let path = path.to_owned();
+        move |errno| Self { call, path, errno: Errno::from_raw_os_error(errno as i32) }
     }
 }
 

@@ -1,1 +1,112 @@
 //! Discard, zero and overwrite ranges of a block device.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use nix::libc;
+use rustix::fs::{FallocateFlags, fallocate};
+
+use super::{Errno, Error, Result};
+
+mod ioctl {
+    nix::ioctl_none!(blkflsbuf, 0x12, 97);
+    nix::ioctl_write_ptr_bad!(blkdiscard, nix::request_code_none!(0x12, 119), [u64; 2]);
+    nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
+}
+
+/// Tells an open device that a range is unused, where the device then reads zeros there; says whether it does.
+///
+/// fallocate(2) on a block device unmaps by "write zeroes", for which the kernel takes only what is certain to read back
+/// as zeros, unlike a plain discard, which a device may ignore.
+pub fn discard(device: &File, name: &Path, offset: u64, length: u64) -> Result<bool> {
+    let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match fallocate(device, how, offset, length) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::INVAL) => {
+            hint(device, offset, length);
+            Ok(false)
+        }
+        Err(errno) => Err(Error::of("fallocate", name)(errno)),
+    }
+}
+
+/// A plain discard: worth its while for a flash device that promises nothing, and nothing to rely on.
+fn hint(device: &File, offset: u64, length: u64) {
+    let range = [offset, length];
+    // SAFETY: the request reads two 64-bit numbers, which `range` has; the descriptor is open.
+    let _ = unsafe { ioctl::blkdiscard(device.as_raw_fd(), &raw const range) };
+}
+
+/// Makes a range of an open device read as zeros (`BLKZEROOUT`): by the device's own command where it has one, else the
+/// kernel writes zeros.
+pub fn zero(device: &File, name: &Path, offset: u64, length: u64) -> Result<()> {
+    let range = [offset, length];
+    // SAFETY: the request reads two 64-bit numbers, which `range` has; the descriptor is open.
+    let zeroed = unsafe { ioctl::blkzeroout(device.as_raw_fd(), &raw const range) };
+    zeroed.map(drop).map_err(Error::of_nix("ioctl(BLKZEROOUT)", name))
+}
+
+/// Writes `bytes` to an open device at `offset` and waits until they are there.
+pub fn overwrite(device: &File, name: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
+    device.write_all_at(bytes, offset).map_err(Error::of_io("pwrite", name))?;
+    device.sync_data().map_err(Error::of_io("fdatasync", name))
+}
+
+/// Makes everything that was written durable, and forgets what the kernel keeps of the device in memory, so that
+/// reading asks the device itself (`BLKFLSBUF`).
+pub fn settle(device: &File, name: &Path) -> Result<()> {
+    device.sync_all().map_err(Error::of_io("fsync", name))?;
+    // SAFETY: the request takes no argument; the descriptor is open.
+    let flushed = unsafe { ioctl::blkflsbuf(device.as_raw_fd()) };
+    flushed.map(drop).map_err(Error::of_nix("ioctl(BLKFLSBUF)", name))
+}
+
+/// Reads a range of an open device and says whether it is all zeros.
+pub fn reads_zero(device: &File, name: &Path, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+    device.read_exact_at(buffer, offset).map_err(Error::of_io("pread", name))?;
+    Ok(buffer.iter().all(|byte| *byte == 0))
+}
+
+/// Random bytes, without end: xoshiro256++ seeded by the kernel. Not for keys; to overwrite, what matters is that the
+/// device can neither compress nor guess them.
+#[derive(Debug)]
+pub struct Noise([u64; 4]);
+
+impl Noise {
+    /// Noise from a fresh seed.
+    pub fn new() -> Result<Self> {
+        let mut seed = [0_u8; 32];
+        let path = Path::new("/dev/urandom");
+        // SAFETY: the call writes at most as many bytes as the buffer has.
+        let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
+        if usize::try_from(got) != Ok(seed.len()) {
+            return Err(Error::of("getrandom", path)(Errno::IO));
+        }
+        let (words, _) = seed.as_chunks::<8>();
+        let mut state = [1; 4];
+        for (state, word) in state.iter_mut().zip(words) {
+            *state = u64::from_ne_bytes(*word);
+        }
+        Ok(Self(state))
+    }
+
+    /// Fills a buffer.
+    pub fn fill(&mut self, buffer: &mut [u8]) {
+        for chunk in buffer.chunks_mut(8) {
+            let word = self.next().to_ne_bytes();
+            chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        let [a, b, c, d] = self.0;
+        let result = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
+        let (c, d) = (c ^ a, d ^ b);
+        let (b, a) = (b ^ c, a ^ d);
+        let c = c ^ (self.0[1] << 17);
+        self.0 = [a, b, c, d.rotate_left(45)];
+        result
+    }
+}

@@ -1,0 +1,116 @@
+//! Wipes a block device: discard, zero, shred, and the quick way for one that will be formatted.
+//!
+//! Everything is on one exclusively opened descriptor (rule 5). A wipe that was interrupted begins again from the
+//! start: nothing says what became of the device in between, and half a guess is no wipe.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::Error;
+use super::progress::Progress;
+use crate::host::signature::{self, Contents};
+use crate::host::{device, wipe};
+
+/// Bytes wiped between two looks at whether to stop.
+const STEP: u64 = 64 << 20;
+/// Bytes of random data written at once.
+const NOISE: usize = 4 << 20;
+/// Bytes at the beginning and at the end of a device that [`erase`] zeroes whatever they hold.
+const EDGE: u64 = 1 << 20;
+/// How many signatures and strays [`erase`] takes off before it gives up.
+const STRAYS: usize = 256;
+
+/// An open device and what is being done with it.
+pub(super) struct Target<'a> {
+    pub(super) device: &'a File,
+    pub(super) path: &'a Path,
+    pub(super) progress: &'a Progress,
+}
+
+impl Target<'_> {
+    /// Discards every block where the device then reads zeros, and zeroes the others.
+    pub(super) fn discard(&self) -> Result<(), Error> {
+        self.each_step(|offset, length| {
+            if !wipe::discard(self.device, self.path, offset, length)? {
+                wipe::zero(self.device, self.path, offset, length)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Overwrites every block with zeros.
+    pub(super) fn zero(&self) -> Result<(), Error> {
+        self.each_step(|offset, length| Ok(wipe::zero(self.device, self.path, offset, length)?))
+    }
+
+    /// Overwrites every block with random data `passes` times, then with zeros.
+    pub(super) fn shred(&self, passes: u32) -> Result<(), Error> {
+        let mut noise = wipe::Noise::new()?;
+        let mut buffer = vec![0; NOISE];
+        for _ in 0..passes {
+            self.each_step(|offset, length| {
+                let mut written = 0;
+                while written < length {
+                    self.progress.check()?;
+                    // The remainder is at most the buffer's length, which a usize holds.
+                    let most = usize::try_from(length - written).unwrap_or(NOISE).min(NOISE);
+                    noise.fill(&mut buffer[..most]);
+                    wipe::overwrite(self.device, self.path, offset + written, &buffer[..most])?;
+                    written += u64::try_from(most).unwrap_or(length);
+                }
+                Ok(())
+            })?;
+        }
+        self.zero()
+    }
+
+    /// Makes the device provably blank, by the rule of [`signature::contents`], without writing all of it: for one that
+    /// is formatted before its next tenant sees it, and never shows its blocks.
+    pub(super) fn erase(&self) -> Result<(), Error> {
+        let size = device::size(self.device, self.path)?;
+        let edge = EDGE.min(size);
+        self.clear(0, edge)?;
+        self.clear(size - edge, edge)?;
+        for _ in 0..STRAYS {
+            self.progress.check()?;
+            wipe::settle(self.device, self.path)?;
+            match signature::contents(self.device, self.path)? {
+                Contents::Blank => return Ok(()),
+                Contents::Data { offset } => self.clear_around(offset, size)?,
+                Contents::Signatures(all) => {
+                    for found in all {
+                        self.clear_around(found.offset, size)?;
+                    }
+                }
+            }
+        }
+        let found = signature::contents(self.device, self.path)?.to_string();
+        Err(Error::Verify { found })
+    }
+
+    fn clear_around(&self, offset: u64, size: u64) -> Result<(), Error> {
+        const BLOCK: u64 = 4096;
+        let start = offset.min(size) / BLOCK * BLOCK;
+        self.clear(start, (2 * BLOCK).min(size - start))
+    }
+
+    fn clear(&self, offset: u64, length: u64) -> Result<(), Error> {
+        wipe::zero(self.device, self.path, offset, length)?;
+        self.progress.wiped(length);
+        Ok(())
+    }
+
+    /// Does something with every range of the device, and makes it durable.
+    fn each_step(&self, mut act: impl FnMut(u64, u64) -> Result<(), Error>) -> Result<(), Error> {
+        let size = device::size(self.device, self.path)?;
+        let mut offset = 0;
+        while offset < size {
+            self.progress.check()?;
+            let length = STEP.min(size - offset);
+            act(offset, length)?;
+            self.progress.wiped(length);
+            offset += length;
+        }
+        Ok(wipe::settle(self.device, self.path)?)
+    }
+}

@@ -1,0 +1,153 @@
+//! Empties a directory: everything beneath the volume's root goes, the root stays.
+//!
+//! Rule 4, never outside the volume: every step is on an open directory ([`Directory`]), which follows no symlink and
+//! crosses no mount, whatever another process does meanwhile. Rule 6: it may stop anywhere and begin again anywhere,
+//! since what it does is only ever to remove.
+//!
+//! A tree of any depth takes a bounded number of descriptors: beyond [`DEEPEST`] directories are not entered but moved
+//! to the root under a name of their own, where a later pass finds them.
+
+use std::ffi::{CStr, CString};
+use std::path::Path;
+
+use super::Error;
+use super::progress::Progress;
+use crate::host::beneath::{Directory, Entry};
+use crate::host::{self, Errno};
+
+/// How many directories beneath the root are open at once.
+const DEEPEST: usize = 64;
+/// How many passes over a directory may remove nothing before it is given up.
+const FRUITLESS: usize = 64;
+
+/// What stays at the root of an ext2, ext3 or ext4 file system, empty: fsck(8) wants it there.
+const LOST_AND_FOUND: &CStr = c"lost+found";
+
+/// Removes everything beneath `root`; `keep_lost_and_found` leaves that directory, empty.
+pub(super) fn empty(
+    root: &Directory,
+    keep_lost_and_found: bool,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let kept = keep_lost_and_found.then_some(LOST_AND_FOUND);
+    Walk { root, kept, progress, moved: 0 }.empty(root, 0)
+}
+
+struct Walk<'a> {
+    root: &'a Directory,
+    kept: Option<&'static CStr>,
+    progress: &'a Progress,
+    moved: u64,
+}
+
+impl Walk<'_> {
+    /// Empties a directory at `depth` beneath the root, batch by batch, until it gives no more entries.
+    fn empty(&mut self, directory: &Directory, depth: usize) -> Result<(), Error> {
+        let mut fruitless = 0;
+        loop {
+            let mut batch = directory.first_entries()?;
+            if depth == 0 {
+                self.empty_kept(&mut batch)?;
+            }
+            let Some(first) = batch.first().cloned() else { return Ok(()) };
+            let mut removed = 0;
+            for entry in &batch {
+                self.progress.check()?;
+                removed += usize::from(self.remove(directory, entry, depth)?);
+            }
+            fruitless = if removed == 0 { fruitless + 1 } else { 0 };
+            if fruitless == FRUITLESS {
+                let name = String::from_utf8_lossy(first.name.to_bytes()).into_owned();
+                return Err(Error::Refilled { left: directory.path().join(name) });
+            }
+        }
+    }
+
+    /// Takes what is kept out of a batch of the root, and empties it.
+    fn empty_kept(&mut self, batch: &mut Vec<Entry>) -> Result<(), Error> {
+        let Some(kept) = self.kept else { return Ok(()) };
+        let is_kept = |entry: &Entry| entry.is_directory && entry.name.as_c_str() == kept;
+        if batch.iter().any(is_kept) {
+            self.empty(&self.root.enter(kept).map_err(in_the_way)?, 1)?;
+            batch.retain(|entry| !is_kept(entry));
+        }
+        Ok(())
+    }
+
+    /// Removes one entry with everything beneath it; `false` where it turned out to be something else meanwhile.
+    fn remove(
+        &mut self,
+        directory: &Directory,
+        entry: &Entry,
+        depth: usize,
+    ) -> Result<bool, Error> {
+        let removed = if entry.is_directory {
+            self.remove_directory(directory, &entry.name, depth)
+        } else {
+            directory.remove_file(&entry.name).map_err(in_the_way)
+        };
+        match removed {
+            Ok(()) => {
+                self.progress.removed();
+                Ok(true)
+            }
+            // Another process changed what the name stands for; the next batch says what it is now.
+            Err(Error::Host(host::Error {
+                errno:
+                    Errno::NOTDIR
+                    | Errno::ISDIR
+                    | Errno::LOOP
+                    | Errno::NOENT
+                    | Errno::NOTEMPTY
+                    | Errno::EXIST
+                    | Errno::AGAIN,
+                ..
+            })) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remove_directory(
+        &mut self,
+        directory: &Directory,
+        name: &CStr,
+        depth: usize,
+    ) -> Result<(), Error> {
+        match directory.remove_directory(name) {
+            Err(host::Error { errno: Errno::NOTEMPTY | Errno::EXIST, .. }) => {}
+            result => return result.map_err(in_the_way),
+        }
+        if depth >= DEEPEST {
+            return self.move_to_root(directory, name);
+        }
+        self.empty(&directory.enter(name).map_err(in_the_way)?, depth + 1)?;
+        directory.remove_directory(name).map_err(in_the_way)
+    }
+
+    /// Moves a directory to the root, under the next name that is free there.
+    fn move_to_root(&mut self, directory: &Directory, name: &CStr) -> Result<(), Error> {
+        loop {
+            self.moved += 1;
+            let new = CString::new(format!(".berth-wipe-{}", self.moved)).unwrap_or_default();
+            match directory.move_to(name, self.root, &new) {
+                Err(host::Error { errno: Errno::EXIST | Errno::NOTEMPTY, .. }) => {}
+                result => return result.map_err(in_the_way),
+            }
+        }
+    }
+}
+
+/// A mount beneath the volume is somebody's use of it; everything else is the kernel's refusal.
+fn in_the_way(error: host::Error) -> Error {
+    match error.errno {
+        Errno::XDEV | Errno::BUSY => Error::InUse { by: vec![path_of(&error.path)] },
+        _ => Error::Host(error),
+    }
+}
+
+fn path_of(path: &Path) -> String {
+    format!("a mount at {}", path.display())
+}
+
+#[cfg(test)]
+mod tests;

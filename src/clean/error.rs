@@ -1,0 +1,120 @@
+//! Why a volume is not clean yet.
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+
+use crate::host::{self, format};
+use crate::volume::CleanReason;
+use crate::{inventory, source};
+
+/// Why a wipe did not end with a clean volume. Every sentence follows the volume's path.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The process is ending; what was begun is resumed by the next one.
+    #[error("stopped, and resumed when the agent is back")]
+    Interrupted,
+    /// Something still uses it.
+    #[error("still in use, and wiped when that has ended: {}", by.join(", "))]
+    InUse {
+        /// By what: mount points, or what holds the device.
+        by: Vec<String>,
+    },
+    /// Its source is missing, another one, or not readable.
+    #[error("not wiped")]
+    Source(#[from] source::Error),
+    /// The kernel refused.
+    #[error("not wiped to the end")]
+    Host(#[from] host::Error),
+    /// Somebody fills the directory as fast as it is emptied.
+    #[error("not empty however often it is emptied ({left}): end whatever writes there")]
+    Refilled {
+        /// An entry that is there.
+        left: PathBuf,
+    },
+    /// The way to wipe is none for what the volume is.
+    #[error(
+        "not wiped: {method} needs {needs}; order another way with `berth clean` after changing its pool"
+    )]
+    Unsuitable {
+        /// The method.
+        method: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
+    /// No new file system was made.
+    #[error("not reformatted")]
+    Format(#[from] format::Error),
+    /// The administrator's program could not be started.
+    #[error("not wiped: {program} could not be started")]
+    NotStarted {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The administrator's program failed.
+    #[error("not wiped: {program} ended with {status}; the end of its output: {output:?}")]
+    Failed {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last of what it wrote.
+        output: String,
+    },
+    /// The administrator's program took too long and was ended.
+    #[error(
+        "not wiped: {program} did not end within {seconds} s and was killed; the end of its output: {output:?}"
+    )]
+    TimedOut {
+        /// The program.
+        program: String,
+        /// How long it had.
+        seconds: u64,
+        /// The last of what it wrote.
+        output: String,
+    },
+    /// Reading back found something.
+    #[error(
+        "not clean after the wipe: {found} was read back; look for a failing disk, then `berth clean`"
+    )]
+    Verify {
+        /// What, and where.
+        found: String,
+    },
+    /// What was begun could not be recorded.
+    #[error("not wiped, as that could not be recorded")]
+    Inventory(#[from] inventory::Error),
+}
+
+impl Error {
+    /// What the condition of the volume says.
+    pub fn reason(&self) -> CleanReason {
+        match self {
+            Self::Interrupted => CleanReason::Cleaning,
+            Self::InUse { .. } => CleanReason::StillInUse,
+            Self::Verify { .. } => CleanReason::VerifyFailed,
+            Self::Source(_)
+            | Self::Host(_)
+            | Self::Refilled { .. }
+            | Self::Unsuitable { .. }
+            | Self::Format(_)
+            | Self::NotStarted { .. }
+            | Self::Failed { .. }
+            | Self::TimedOut { .. }
+            | Self::Inventory(_) => CleanReason::WipeFailed,
+        }
+    }
+
+    /// The error and what lies beneath it, in one sentence.
+    pub fn sentence(&self) -> String {
+        let mut sentence = self.to_string();
+        let mut beneath = std::error::Error::source(self);
+        while let Some(cause) = beneath {
+            sentence = format!("{sentence}: {cause}");
+            beneath = cause.source();
+        }
+        sentence
+    }
+}

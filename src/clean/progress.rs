@@ -1,0 +1,40 @@
+//! How far a wipe is, and whether it is to stop: the one thing that a wipe's thread and the queue share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::Error;
+
+/// Counters that only grow, and the word to stop.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Progress {
+    /// One more entry is gone.
+    pub(super) fn removed(&self) {
+        self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many more bytes are wiped.
+    pub(super) fn wiped(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Entries removed and bytes wiped so far.
+    pub(super) fn so_far(&self) -> (u64, u64) {
+        (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Tells the wipe to stop at the next safe point.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// A safe point: [`Error::Interrupted`] when the wipe is to stop.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.stopped.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,141 @@
+//! A node with released volumes, an inventory and a cleaner that runs.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio_util::sync::CancellationToken;
+
+use super::super::*;
+use crate::host::attributes;
+use crate::host::mount::fixture::scratch;
+use crate::host::namespace::isolated;
+use crate::inventory::embedded::Embedded;
+use crate::source::Source;
+use crate::volume::{
+    CleanMethod, Fingerprint, LocalVolume, Mode, RootAttributes, VolumeName, fixture,
+};
+
+pub(super) struct World {
+    pub(super) base: PathBuf,
+    pub(super) inventory: Embedded,
+    _base: tempfile::TempDir,
+    _state: tempfile::TempDir,
+}
+
+/// Runs `act` in a new world, all of it in a mount namespace of its own.
+pub(super) fn in_world(act: impl AsyncFnOnce(&World) + Send) {
+    isolated(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (base_guard, base) = scratch();
+            let state = tempfile::tempdir().unwrap();
+            let inventory = Embedded::open(state.path()).unwrap();
+            let world = World { base, inventory, _base: base_guard, _state: state };
+            act(&world).await;
+        });
+    });
+}
+
+impl World {
+    /// A volume whose first tenancy has just ended, to be wiped by `method`.
+    pub(super) async fn released(
+        &self,
+        path: &Path,
+        mode: Mode,
+        method: CleanMethod,
+    ) -> VolumeName {
+        let policy = CleanPolicy { method, verify: true };
+        self.released_by(path, mode, policy).await
+    }
+
+    pub(super) async fn released_by(
+        &self,
+        path: &Path,
+        mode: Mode,
+        policy: CleanPolicy,
+    ) -> VolumeName {
+        let volume = recorded(path, mode);
+        let name = volume.name.clone();
+        let spec = volume.claimed(fixture::claim(name.as_str()), policy).unwrap();
+        let claimed = LocalVolume { spec, ..volume };
+        let spec = claimed.released(claimed.spec.tenancy).unwrap();
+        self.inventory.add(LocalVolume { spec, ..claimed }).await.unwrap();
+        name
+    }
+
+    pub(super) async fn volume(&self, name: &VolumeName) -> LocalVolume {
+        self.inventory.get(name).await.unwrap().volume
+    }
+
+    /// Starts a cleaner; it ends with the token.
+    pub(super) fn clean(&self) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+        let cancel = CancellationToken::new();
+        let cleaner = Cleaner::new(
+            self.inventory.clone(),
+            "node-a".parse().unwrap(),
+            Metrics::default(),
+            CleanerOptions { concurrency: 2 },
+        );
+        let token = cancel.clone();
+        (cancel, tokio::spawn(async move { cleaner.run(token).await }))
+    }
+
+    /// Waits until `condition` holds of a volume.
+    pub(super) async fn until(
+        &self,
+        name: &VolumeName,
+        condition: impl Fn(&LocalVolume) -> bool,
+    ) -> LocalVolume {
+        let mut events = self.inventory.watch();
+        loop {
+            let volume = self.volume(name).await;
+            if condition(&volume) {
+                return volume;
+            }
+            assert!(events.next().await.is_some());
+        }
+    }
+
+    /// Runs a cleaner until the volume is claimable again.
+    pub(super) async fn cleaned(&self, name: &VolumeName) -> LocalVolume {
+        let (cancel, running) = self.clean();
+        let volume = self.until(name, LocalVolume::is_claimable).await;
+        cancel.cancel();
+        running.await.unwrap();
+        volume
+    }
+
+    /// Runs a cleaner until the volume's condition has this reason.
+    pub(super) async fn refused(&self, name: &VolumeName, reason: CleanReason) -> String {
+        let (cancel, running) = self.clean();
+        let volume = self.until(name, |v| v.status.conditions.clean.reason == reason).await;
+        cancel.cancel();
+        running.await.unwrap();
+        volume.status.conditions.clean.message
+    }
+}
+
+/// The record of what is at `path`, as discovery would have made it while the volume was free.
+fn recorded(path: &Path, mode: Mode) -> LocalVolume {
+    let entry = path.file_name().unwrap().to_str().unwrap();
+    let facts = Source::look(path).unwrap().facts().clone();
+    let mut volume = fixture::named(entry, facts.size);
+    if let Fingerprint::Directory { .. } = &facts.fingerprint {
+        let seen = attributes::read(std::fs::File::open(path).unwrap(), path).unwrap();
+        let xattrs = seen.xattrs.into_iter();
+        let xattrs =
+            xattrs.map(|(name, value)| (name.into_string().unwrap(), STANDARD.encode(value)));
+        let RootAttributes { .. } = volume.status.root.insert(RootAttributes {
+            uid: seen.uid,
+            gid: seen.gid,
+            mode: seen.mode,
+            xattrs: xattrs.collect(),
+        });
+    }
+    volume.status.path = path.to_str().unwrap().into();
+    volume.status.fingerprint = facts.fingerprint;
+    volume.status.fs_type = facts.fs_type;
+    volume.spec.mode = mode;
+    volume
+}

@@ -1,0 +1,175 @@
+//! One wipe from beginning to end, on the thread that calls it: verified, unused, wiped, read back.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::block::Target;
+use super::progress::Progress;
+use super::{Error, command, delete, in_use, reformat, verify};
+use crate::host::attributes::{self, Attributes};
+use crate::host::beneath::Directory;
+use crate::host::device::{self, Access};
+use crate::host::{self, Errno};
+use crate::source::Source;
+use crate::volume::{
+    CleanMethod, CleanPolicy, Fingerprint, LocalVolume, Mode, Remount, RootAttributes,
+};
+
+/// What a wipe needs to have recorded before it goes on.
+pub(super) trait Notes {
+    /// Records what a reformat is about to take away.
+    fn remount(&self, remount: &Remount) -> Result<(), Error>;
+}
+
+/// Makes sure that a volume is there and that nobody uses it, before anything is recorded of its wipe.
+pub(super) fn require_ready(volume: &LocalVolume) -> Result<(), Error> {
+    let begun = volume.status.cleaning.as_ref().is_some_and(|cleaning| cleaning.remount.is_some());
+    if begun {
+        return Ok(());
+    }
+    in_use::require_unused(volume, Source::open(volume)?.facts())
+}
+
+/// Wipes a volume by `policy`; gives the fingerprint of the source if the wipe gave it another.
+///
+/// Fails closed: nothing is touched unless the source is the recorded one (rule 3) and nobody uses it (rule 5).
+pub(super) fn wipe(
+    volume: &LocalVolume,
+    policy: &CleanPolicy,
+    progress: &Progress,
+    notes: &impl Notes,
+) -> Result<Option<Fingerprint>, Error> {
+    let begun = volume.status.cleaning.as_ref().and_then(|cleaning| cleaning.remount.clone());
+    if let Some(remount) = begun {
+        // The mount may be gone: that is what was recorded for.
+        return reformatted(volume, &remount, policy).map(Some);
+    }
+    let source = Source::open(volume)?;
+    in_use::require_unused(volume, source.facts())?;
+    match (&policy.method, source.is_device()) {
+        (CleanMethod::None, _) => Ok(None),
+        (CleanMethod::Reformat, false) => {
+            let remount = reformat::plan(volume, &source)?;
+            notes.remount(&remount)?;
+            // An open descriptor keeps its mount busy.
+            drop(source);
+            reformatted(volume, &remount, policy).map(Some)
+        }
+        (_, false) => directory(volume, &source, policy, progress).map(|()| None),
+        (_, true) => block(volume, &source, policy, progress).map(|()| None),
+    }
+}
+
+fn directory(
+    volume: &LocalVolume,
+    source: &Source,
+    policy: &CleanPolicy,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let root = Directory::open(source.as_fd(), source.path())?;
+    let keep = keeps_lost_and_found(source);
+    match &policy.method {
+        CleanMethod::Delete => {
+            attributes::allow_changes(&root, root.path())?;
+            delete::empty(&root, keep, progress)?;
+        }
+        CleanMethod::Command { command, timeout } => {
+            let limit = std::time::Duration::from_secs(*timeout);
+            command::run(volume, command, limit, progress)?;
+            verify::directory(&root, keep)?;
+        }
+        CleanMethod::None | CleanMethod::Reformat => {}
+        CleanMethod::Discard | CleanMethod::Zero | CleanMethod::Shred { .. } => {
+            return Err(Error::Unsuitable {
+                method: policy.method.name(),
+                needs: "a block device",
+            });
+        }
+    }
+    restore_root(volume, &root)?;
+    root.sync()?;
+    if policy.verify { verify::directory(&root, keep) } else { Ok(()) }
+}
+
+/// Whether `lost+found` belongs to the file system: at the root of ext2, ext3 and ext4.
+fn keeps_lost_and_found(source: &Source) -> bool {
+    let facts = source.facts();
+    let is_ext = facts.fs_type.as_deref().is_some_and(|fs_type| fs_type.starts_with("ext"));
+    is_ext && facts.root == std::path::Path::new("/")
+}
+
+/// Gives the root directory back what it looked like at discovery.
+fn restore_root(volume: &LocalVolume, root: &Directory) -> Result<(), Error> {
+    let Some(recorded) = &volume.status.root else { return Ok(()) };
+    let attributes = decoded(recorded).ok_or_else(|| host::Error {
+        call: "base64",
+        path: root.path().to_owned(),
+        errno: Errno::BADMSG,
+    })?;
+    Ok(attributes::restore(root, &attributes, root.path())?)
+}
+
+fn decoded(recorded: &RootAttributes) -> Option<Attributes> {
+    let one = |(name, value): (&String, &String)| {
+        Some((OsString::from(name), STANDARD.decode(value).ok()?))
+    };
+    let xattrs: Option<BTreeMap<_, _>> = recorded.xattrs.iter().map(one).collect();
+    Some(Attributes { uid: recorded.uid, gid: recorded.gid, mode: recorded.mode, xattrs: xattrs? })
+}
+
+fn reformatted(
+    volume: &LocalVolume,
+    remount: &Remount,
+    policy: &CleanPolicy,
+) -> Result<Fingerprint, Error> {
+    let source = reformat::carry_out(volume, remount)?;
+    let root = Directory::open(source.as_fd(), source.path())?;
+    restore_root(volume, &root)?;
+    root.sync()?;
+    if policy.verify {
+        verify::directory(&root, keeps_lost_and_found(&source))?;
+    }
+    Ok(source.facts().fingerprint.clone())
+}
+
+fn block(
+    volume: &LocalVolume,
+    source: &Source,
+    policy: &CleanPolicy,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let path = source.path();
+    let device = match device::reopen(source.as_fd(), path, Access::WriteExclusive) {
+        Err(host::Error { errno: Errno::BUSY, .. }) => {
+            return Err(Error::InUse { by: vec![format!("whoever holds {}", path.display())] });
+        }
+        device => device?,
+    };
+    let target = Target { device: &device, path, progress };
+    match &policy.method {
+        CleanMethod::Discard => target.discard()?,
+        CleanMethod::Zero => target.zero()?,
+        CleanMethod::Shred { passes } => target.shred(*passes)?,
+        // A file system will be made on it before a tenant sees it.
+        CleanMethod::Delete | CleanMethod::Reformat if volume.spec.mode == Mode::Filesystem => {
+            return target.erase();
+        }
+        CleanMethod::Command { command, timeout } => {
+            // The program opens the device itself, as it sees fit.
+            drop(device);
+            let limit = std::time::Duration::from_secs(*timeout);
+            command::run(volume, command, limit, progress)?;
+            let device = device::reopen(source.as_fd(), path, Access::Read)?;
+            return if policy.verify { verify::device(&device, path) } else { Ok(()) };
+        }
+        CleanMethod::Delete | CleanMethod::Reformat | CleanMethod::None => {
+            let needs = "a directory, or a device in a Filesystem pool";
+            return Err(Error::Unsuitable { method: policy.method.name(), needs });
+        }
+    }
+    if policy.verify { verify::device(&device, path) } else { Ok(()) }
+}
