@@ -8,6 +8,7 @@
 mod capacity;
 mod known;
 mod places;
+mod record;
 mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,16 +81,16 @@ pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> P
     for known in &known {
         match &known.whereabouts {
             Whereabouts::Present(candidate, seen) if present.contains(&known.volume.name) => {
-                let sight = known::Sighting {
+                let sight = record::Sighting {
                     candidate,
                     seen,
                     capacity: sizes.of(known.volume, candidate, seen),
                 };
-                known::update(known.volume, &sight, world, &mut plan);
+                record::update(known.volume, &sight, world, &mut plan);
             }
             Whereabouts::Present(..) => {}
             Whereabouts::Away { reason, message, .. } | Whereabouts::Unseen { reason, message } => {
-                known::set_away(known, *reason, message, world.now, &mut plan);
+                record::set_away(known, *reason, message, world.now, &mut plan);
             }
         }
     }
