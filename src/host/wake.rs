@@ -5,14 +5,37 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::{Errno, Error, Result};
+
+/// A source of events that a runtime can wait for. Only what is defined here can be one.
+pub trait Changes: owner::Owner {
+    /// What it is ready for when something has changed.
+    const INTEREST: Interest;
+}
+
+mod owner {
+    /// Who owns one open descriptor, and gives that one and no other for as long as it lives.
+    pub trait Owner: std::os::fd::AsRawFd {}
+}
+
+/// Registers `source` with the runtime that this is called in.
+pub fn register<T: Changes>(source: T) -> Result<AsyncFd<T>> {
+    // SAFETY: only types of this file are an `Owner`. Each keeps its descriptor in a private field of a type that closes
+    // it when it is dropped, and nothing here replaces it.
+    let registered = unsafe { AsyncFd::register_with_interest(source, T::INTEREST) };
+    registered
+        .map_err(|error| Errno::from_io_error(&error.into()).unwrap_or(Errno::IO))
+        .map_err(Error::of("epoll_ctl", Path::new("/")))
+}
 
 /// The mount table of the calling thread's namespace, ready with priority (`POLLPRI`) whenever it has changed
 /// (proc_pid_mountinfo(5)). There is nothing to read from it then.
@@ -36,29 +59,54 @@ impl AsRawFd for MountChanges {
     }
 }
 
-/// The directories that are watched for entries that come and go, readable when some did (inotify(7)).
+impl owner::Owner for MountChanges {}
+
+impl Changes for MountChanges {
+    const INTEREST: Interest = Interest::PRIORITY;
+}
+
+/// Changes of the directories that [`DirectoryWatches`] watches, readable when there are some (inotify(7)).
 #[derive(Debug)]
-pub struct DirectoryChanges {
+pub struct DirectoryChanges(OwnedFd);
+
+impl DirectoryChanges {
+    /// Begins with no directory.
+    pub fn open() -> Result<(Self, DirectoryWatches)> {
+        let name = Path::new("inotify");
+        let flags = CreateFlags::NONBLOCK | CreateFlags::CLOEXEC;
+        let queue = inotify::init(flags).map_err(Error::of("inotify_init", name))?;
+        let own = rustix::io::fcntl_dupfd_cloexec(&queue, 0).map_err(Error::of("fcntl", name))?;
+        Ok((Self(own), DirectoryWatches { queue, watches: BTreeMap::new() }))
+    }
+
+    /// Empties the queue, so that it becomes readable again with the next change.
+    pub fn drain(&self) {
+        let mut buffer = [0; 4096];
+        while rustix::io::read(&self.0, &mut buffer).is_ok_and(|read| read > 0) {}
+    }
+}
+
+/// Which directories are watched for entries that come and go. Setting watches looks paths up, which may block.
+#[derive(Debug)]
+pub struct DirectoryWatches {
     queue: OwnedFd,
     /// What is watched: the kernel's number of the watch by the path it was set by.
     watches: BTreeMap<PathBuf, i32>,
 }
 
-impl DirectoryChanges {
-    /// Begins with no directory.
-    pub fn open() -> Result<Self> {
-        let flags = CreateFlags::NONBLOCK | CreateFlags::CLOEXEC;
-        let queue = inotify::init(flags).map_err(Error::of("inotify_init", Path::new("/")))?;
-        Ok(Self { queue, watches: BTreeMap::new() })
-    }
-
+impl DirectoryWatches {
     /// Watches these directories and no others. In place of one that is not there its nearest ancestor is watched, so
     /// that its coming is told. Setting a watch again follows a directory that was replaced, or mounted over.
-    pub fn watch<'a>(&mut self, directories: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    ///
+    /// Gives the first error, after every other directory was tried.
+    pub fn set<'a>(&mut self, directories: impl IntoIterator<Item = &'a Path>) -> Result<()> {
         let mut watches = BTreeMap::new();
+        let mut outcome = Ok(());
         for directory in directories {
-            let (path, watch) = self.watch_one(directory)?;
-            watches.insert(path, watch);
+            match self.watch_one(directory) {
+                Ok((path, watch)) => drop(watches.insert(path, watch)),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
         for watch in self.watches.values() {
             if !watches.values().any(|kept| kept == watch) {
@@ -67,7 +115,7 @@ impl DirectoryChanges {
             }
         }
         self.watches = watches;
-        Ok(())
+        outcome
     }
 
     fn watch_one(&self, directory: &Path) -> Result<(PathBuf, i32)> {
@@ -88,18 +136,18 @@ impl DirectoryChanges {
         }
         Err(Error::of("inotify_add_watch", directory)(error.unwrap_or(Errno::NOENT)))
     }
-
-    /// Empties the queue, so that it becomes readable again with the next change.
-    pub fn drain(&self) {
-        let mut buffer = [0; 4096];
-        while rustix::io::read(&self.queue, &mut buffer).is_ok_and(|read| read > 0) {}
-    }
 }
 
 impl AsRawFd for DirectoryChanges {
     fn as_raw_fd(&self) -> RawFd {
-        self.queue.as_raw_fd()
+        self.0.as_raw_fd()
     }
+}
+
+impl owner::Owner for DirectoryChanges {}
+
+impl Changes for DirectoryChanges {
+    const INTEREST: Interest = Interest::READABLE;
 }
 
 /// The kernel's announcements of devices, readable when one came (netlink(7), `NETLINK_KOBJECT_UEVENT`).
@@ -141,10 +189,10 @@ impl AsRawFd for DeviceChanges {
     }
 }
 
-impl AsFd for DeviceChanges {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+impl owner::Owner for DeviceChanges {}
+
+impl Changes for DeviceChanges {
+    const INTEREST: Interest = Interest::READABLE;
 }
 
 /// An announcement is a header and then `KEY=VALUE`, each ended by a NUL.
@@ -155,6 +203,7 @@ fn is_about_block_device(announcement: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::fd::BorrowedFd;
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -188,10 +237,10 @@ mod tests {
     fn an_entry_that_comes_and_a_directory_that_is_not_there_yet_are_told() {
         let base = tempfile::tempdir().unwrap();
         let pool = base.path().join("pools/fast");
-        let mut changes = DirectoryChanges::open().unwrap();
+        let (changes, mut watches) = DirectoryChanges::open().unwrap();
 
         for path in [base.path().join("pools"), pool.clone(), pool.join("v1")] {
-            changes.watch([pool.as_path()]).unwrap();
+            watches.set([pool.as_path()]).unwrap();
             fs::create_dir(path).unwrap();
             wait(&changes, PollFlags::IN);
             changes.drain();
@@ -201,15 +250,15 @@ mod tests {
     #[test]
     fn a_directory_that_is_no_longer_watched_is_silent() {
         let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mut changes = DirectoryChanges::open().unwrap();
-        changes.watch([old.path()]).unwrap();
-        changes.watch([new.path()]).unwrap();
+        let (changes, mut watches) = DirectoryChanges::open().unwrap();
+        watches.set([old.path()]).unwrap();
+        watches.set([new.path()]).unwrap();
         changes.drain();
 
         fs::write(old.path().join("v1"), "").unwrap();
 
         let mut buffer = [0; 64];
-        assert_eq!(rustix::io::read(&changes.queue, &mut buffer), Err(Errno::AGAIN));
+        assert_eq!(rustix::io::read(&changes.0, &mut buffer), Err(Errno::AGAIN));
     }
 
     #[test]
