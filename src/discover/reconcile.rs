@@ -18,7 +18,9 @@ use jiff::Timestamp;
 use super::found::{Candidate, Defect, Found, Problem, Seen};
 use crate::health::Finding;
 use crate::pool::{Pool, Pools};
-use crate::volume::{CleanPolicy, LocalVolume, Mode, NodeName, Status, VolumeName};
+use crate::volume::{
+    CleanPolicy, CleanReason, Fingerprint, LocalVolume, Mode, NodeName, Status, VolumeName,
+};
 use capacity::Sizes;
 use known::{Known, Whereabouts};
 use places::Places;
@@ -123,6 +125,15 @@ fn sizes<'a>(
     sizes
 }
 
+/// Whether it is settled what `volume` holds, so that it need not be looked into. It is not while nobody has touched it
+/// since it was found: the administrator may fill or empty it. Devices, which take long to look into and are opened for
+/// that by nobody else, are looked into again only when they held data and everything is looked at.
+pub fn is_settled(volume: &LocalVolume, thorough: bool) -> bool {
+    let is_device = matches!(volume.status.fingerprint, Fingerprint::Device { .. });
+    let held_data = volume.status.conditions.clean.reason == CleanReason::FoundData;
+    !record::is_untouched(volume) || (is_device && !(thorough && held_data))
+}
+
 /// Whether `pool` may offer this source.
 fn selectable(pool: &Pool, seen: &Seen) -> Result<(), Defect> {
     let is_device = is_device(seen);
@@ -142,7 +153,7 @@ fn selectable(pool: &Pool, seen: &Seen) -> Result<(), Defect> {
 }
 
 fn is_device(seen: &Seen) -> bool {
-    matches!(seen.facts.fingerprint, crate::volume::Fingerprint::Device { .. })
+    matches!(seen.facts.fingerprint, Fingerprint::Device { .. })
 }
 
 #[cfg(test)]
