@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -39,8 +39,6 @@ use write::Writer;
 pub const RESCAN: Duration = Duration::from_mins(1);
 /// The first pause before what could not be finished is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
-/// Volumes probed side by side.
-const PROBES: usize = 16;
 
 /// Finds the volumes of a node, for as long as it runs. Clones are the same discovery.
 #[derive(Debug, Clone)]
@@ -212,7 +210,7 @@ impl<I: Inventory> Discovery<I> {
             let finding = self.prober.probe_in(volume, Arc::clone(&scan.mounts)).await;
             (volume.name.clone(), finding)
         });
-        stream::iter(probes).buffer_unordered(PROBES).collect().await
+        join_all(probes).await.into_iter().collect()
     }
 
     /// Keeps what is wrong for whoever asks, and says what is so since this scan.

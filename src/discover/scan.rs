@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::{StreamExt, stream};
+use futures_util::future::join_all;
 
 use super::found::{Candidate, Defect, Found, Problem, Sight};
 use super::identify::{self, Inside};
@@ -16,9 +16,6 @@ use crate::host;
 use crate::host::mountinfo::MountTable;
 use crate::pool::{Pool, Pools};
 use crate::volume::{HealthReason, LocalVolume, PoolName};
-
-/// Candidates looked at side by side.
-const AT_ONCE: usize = 16;
 
 /// Why a host could not be scanned at all.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +142,7 @@ async fn look_at(
         let sight = within_deadline(attempts, &path, look).await;
         Candidate { pool, entry: name, path, sight }
     });
-    let mut candidates: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+    let mut candidates: Vec<_> = join_all(looks).await;
     candidates.sort_by(|one, other| (&one.path, &one.pool).cmp(&(&other.path, &other.pool)));
     candidates
 }
@@ -160,7 +157,7 @@ async fn look_elsewhere(
         let sight = within_deadline(attempts, &path, move || identify::at(&at, None, &table)).await;
         (path, sight)
     });
-    stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
+    join_all(looks).await.into_iter().collect()
 }
 
 async fn within_deadline(
@@ -195,7 +192,7 @@ async fn look_into(
         let first = indices.first().map(|index| found.candidates[*index].clone());
         async move { (indices, look_into_one(attempts, first, mounts).await) }
     });
-    let looks: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+    let looks: Vec<_> = join_all(looks).await;
     for (indices, inside) in looks {
         for index in indices {
             note(&mut found.candidates[index].sight, &inside);

@@ -1,1 +1,3 @@
-
+mod devices;
+mod directories;
+mod world;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::{StreamExt, stream};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::reconcile::Change;
@@ -33,18 +33,21 @@ impl<I: Inventory> Writer<'_, I> {
         versions: &BTreeMap<VolumeName, Version>,
     ) -> Result<bool, Error> {
         let before: BTreeMap<_, _> = volumes.iter().map(|volume| (&volume.name, volume)).collect();
-        let before = &before;
-        let writes = changes.into_iter().map(|change| async move {
-            let name = change.volume().clone();
-            let old = before.get(&name).copied();
-            let version = versions.get(&name).copied().unwrap_or(Version(0));
-            match self.write_one(change, old, version).await {
-                Err(Error::Conflict(_) | Error::NotFound(_) | Error::Exists(_)) => Ok(true),
-                result => result.map(|()| false),
+        let mut stale = false;
+        for changes in changes.chunks(AT_ONCE) {
+            let writes = changes.iter().map(|change| {
+                let old = before.get(change.volume()).copied();
+                let version = versions.get(change.volume()).copied().unwrap_or(Version(0));
+                self.write_one(change.clone(), old, version)
+            });
+            for written in join_all(writes).await {
+                match written {
+                    Err(Error::Conflict(_) | Error::NotFound(_) | Error::Exists(_)) => stale = true,
+                    result => result?,
+                }
             }
-        });
-        let outcomes: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
-        outcomes.into_iter().try_fold(false, |stale, outcome| Ok(outcome? || stale))
+        }
+        Ok(stale)
     }
 
     async fn write_one(
