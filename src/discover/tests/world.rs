@@ -124,9 +124,8 @@ impl World {
                 events.next().await.unwrap();
             }
         };
-        if timeout(PATIENCE, waiting).await.is_err() {
-            panic!("waited in vain for {what}: {:#?}", self.volumes().await);
-        }
+        let waited = timeout(PATIENCE, waiting).await;
+        assert!(waited.is_ok(), "waited in vain for {what}: {:#?}", self.volumes().await);
     }
 
     /// Waits until the volume last seen at `entry` is in `phase`.
