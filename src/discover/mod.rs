@@ -1,4 +1,243 @@
 //! Find: what the host has, and the difference to what is recorded.
+//!
+//! One task: something changed, or it is time → [`scan`] → [`reconcile`] → the inventory. The scan looks at the host and
+//! decides nothing; the decision is pure and sees nothing but the scan and the records; the writes are each conditional
+//! on the record being the one that was decided on, and whatever lost a race is decided again. Only volumes of this node
+//! are read or written. Started by the roles that run on a node.
 
 pub mod found;
+mod identify;
 pub mod reconcile;
+pub mod scan;
+mod tell;
+mod wake;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::health::{Attempts, DEADLINE, Finding, Prober};
+use crate::inventory::{self, Inventory, Version};
+use crate::observe::metrics::Metrics;
+use crate::pool::Pools;
+use crate::volume::{LocalVolume, NodeName, VolumeName};
+use found::{Problem, Sight};
+use reconcile::{World, is_settled, reconcile};
+use scan::{Scan, scan};
+use wake::Wake;
+use write::Writer;
+
+/// How often everything is looked at though nothing was heard, unless it is said otherwise.
+pub const RESCAN: Duration = Duration::from_mins(1);
+/// The first pause before what could not be finished is tried again, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+
+/// Finds the volumes of a node, for as long as it runs. Clones are the same discovery.
+#[derive(Debug, Clone)]
+pub struct Discovery<I> {
+    inventory: I,
+    node: NodeName,
+    pools: watch::Receiver<Arc<Pools>>,
+    metrics: Metrics,
+    rescan: Duration,
+    attempts: Attempts,
+    prober: Prober,
+    ready: Arc<watch::Sender<bool>>,
+    problems: Arc<watch::Sender<Arc<BTreeSet<Problem>>>>,
+}
+
+/// Why a pass did not end. It is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the host was not scanned")]
+    Scan(#[from] scan::Error),
+    #[error("the inventory could not be brought up to date")]
+    Inventory(#[from] inventory::Error),
+}
+
+impl<I: Inventory> Discovery<I> {
+    /// A discovery for `node`, which keeps its volumes in `inventory`.
+    pub fn new(
+        inventory: I,
+        node: NodeName,
+        pools: watch::Receiver<Arc<Pools>>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            inventory,
+            node,
+            pools,
+            metrics,
+            rescan: RESCAN,
+            attempts: Attempts::new(DEADLINE),
+            prober: Prober::default(),
+            ready: Arc::new(watch::Sender::new(false)),
+            problems: Arc::default(),
+        }
+    }
+
+    /// Looks at everything every `rescan`, whatever is heard.
+    #[must_use]
+    pub fn rescan_every(self, rescan: Duration) -> Self {
+        Self { rescan, ..self }
+    }
+
+    /// The prober that it uses, so that others share its memory of what hangs.
+    pub fn prober(&self) -> Prober {
+        self.prober.clone()
+    }
+
+    /// Resolves once the first complete scan has been recorded.
+    pub async fn ready(&self) {
+        let mut ready = self.ready.subscribe();
+        // The sender lives as long as this does.
+        let _ = ready.wait_for(|ready| *ready).await;
+    }
+
+    /// What a person may expect to be offered and is not, as the last scan found it.
+    pub fn problems(&self) -> watch::Receiver<Arc<BTreeSet<Problem>>> {
+        self.problems.subscribe()
+    }
+
+    /// Finds until `cancel`. Ends between two calls to the inventory; nothing is half done then.
+    pub async fn run(&self, cancel: CancellationToken) {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = self.find() => {}
+        }
+    }
+
+    async fn find(&self) {
+        let mut pools = self.pools.clone();
+        let mut wake = Wake::open();
+        let mut due = Instant::now();
+        let mut unfinished: u32 = 0;
+        loop {
+            let current = Arc::clone(&pools.borrow_and_update());
+            wake.watch(&self.attempts, &current).await;
+            let began = Instant::now();
+            let thorough = began >= due;
+            let finished = self.try_pass(&current, thorough).await;
+            let took = began.elapsed();
+            if finished && thorough {
+                due = began + self.rescan;
+            }
+            unfinished = if finished { 0 } else { unfinished.saturating_add(1) };
+            tokio::select! {
+                () = pause(unfinished), if !finished => {}
+                // As long a rest as the work took: a host that changes all the time is not scanned all the time.
+                () = async { wake.changed().await; sleep(took.min(PAUSES.1)).await } => {}
+                () = changed(&mut pools) => due = Instant::now(),
+                () = sleep_until(due), if finished => {}
+            }
+        }
+    }
+
+    /// One pass; whether nothing is left to do for it.
+    async fn try_pass(&self, pools: &Pools, thorough: bool) -> bool {
+        match self.pass(pools, thorough).await {
+            Ok(finished) => {
+                if finished {
+                    self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+                }
+                finished
+            }
+            Err(error) => {
+                let error = crate::discover::tell::chain(&error);
+                warn!(node = %self.node, error, "discovery failed and tries again");
+                false
+            }
+        }
+    }
+
+    async fn pass(&self, pools: &Pools, thorough: bool) -> Result<bool, Error> {
+        let began = Instant::now();
+        // Read before the host is looked at: what changes from now on makes the writes fail, and is decided again.
+        let (volumes, versions) = self.recorded().await?;
+        let settled = volumes.iter().filter(|volume| is_settled(volume, thorough));
+        let settled = settled.map(|volume| volume.status.fingerprint.identity()).collect();
+        let scan = scan(&self.attempts, pools, &volumes, &settled).await?;
+        let findings = self.probe(&volumes, &scan, thorough).await;
+        let world = World { node: &self.node, pools, findings: &findings, now: Timestamp::now() };
+        let plan = reconcile(&scan.found, &volumes, world);
+        self.report(&plan.problems);
+        let again = plan.wants_another();
+        let writer =
+            Writer { inventory: &self.inventory, prober: &self.prober, mounts: &scan.mounts };
+        let stale = writer.write(plan.changes, &volumes, &versions).await?;
+        self.metrics.scanned(began.elapsed(), scan.found.candidates.len());
+        Ok(!again && !stale)
+    }
+
+    /// This node's volumes, and the version that each was read at.
+    async fn recorded(
+        &self,
+    ) -> Result<(Vec<LocalVolume>, BTreeMap<VolumeName, Version>), inventory::Error> {
+        let recorded = self.inventory.list().await?;
+        let own = recorded.into_iter().filter(|recorded| recorded.volume.spec.node == self.node);
+        Ok(own
+            .map(|recorded| {
+                let name = recorded.volume.name.clone();
+                (recorded.volume, (name, recorded.version))
+            })
+            .unzip())
+    }
+
+    /// Probes the volumes that are there: all of them when everything is looked at, else those that were ill.
+    async fn probe(
+        &self,
+        volumes: &[LocalVolume],
+        scan: &Scan,
+        thorough: bool,
+    ) -> BTreeMap<VolumeName, Finding> {
+        let sources = scan.found.candidates.iter().filter_map(|candidate| match candidate.sight {
+            Sight::Source(_) => Some(candidate.path.as_str()),
+            _ => None,
+        });
+        let there: BTreeSet<_> = sources.collect();
+        let chosen = volumes.iter().filter(|volume| {
+            there.contains(volume.status.path.as_str()) && (thorough || !volume.is_healthy())
+        });
+        let probes = chosen.map(|volume| async move {
+            let finding = self.prober.probe_in(volume, Arc::clone(&scan.mounts)).await;
+            (volume.name.clone(), finding)
+        });
+        join_all(probes).await.into_iter().collect()
+    }
+
+    /// Keeps what is wrong for whoever asks, and says what is so since this scan.
+    fn report(&self, problems: &BTreeSet<Problem>) {
+        self.problems.send_if_modified(|known| {
+            tell::problems(&self.node, known, problems);
+            let news = **known != *problems;
+            if news {
+                *known = Arc::new(problems.clone());
+            }
+            news
+        });
+    }
+}
+
+/// Longer from time to time, up to the longest.
+async fn pause(unfinished: u32) {
+    let factor = 2_u32.saturating_pow(unfinished.saturating_sub(1).min(16));
+    sleep(PAUSES.0.saturating_mul(factor).min(PAUSES.1)).await;
+}
+
+/// Waits until the configuration changes; for ever where nothing can change it any more.
+async fn changed(pools: &mut watch::Receiver<Arc<Pools>>) {
+    if pools.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 mod capacity;
 mod known;
 mod places;
+mod record;
 mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,9 @@ use jiff::Timestamp;
 use super::found::{Candidate, Defect, Found, Problem, Seen};
 use crate::health::Finding;
 use crate::pool::{Pool, Pools};
-use crate::volume::{CleanPolicy, LocalVolume, Mode, NodeName, Status, VolumeName};
+use crate::volume::{
+    CleanPolicy, CleanReason, Fingerprint, LocalVolume, Mode, NodeName, Status, VolumeName,
+};
 use capacity::Sizes;
 use known::{Known, Whereabouts};
 use places::Places;
@@ -80,16 +83,16 @@ pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> P
     for known in &known {
         match &known.whereabouts {
             Whereabouts::Present(candidate, seen) if present.contains(&known.volume.name) => {
-                let sight = known::Sighting {
+                let sight = record::Sighting {
                     candidate,
                     seen,
                     capacity: sizes.of(known.volume, candidate, seen),
                 };
-                known::update(known.volume, &sight, world, &mut plan);
+                record::update(known.volume, &sight, world, &mut plan);
             }
             Whereabouts::Present(..) => {}
             Whereabouts::Away { reason, message, .. } | Whereabouts::Unseen { reason, message } => {
-                known::set_away(known, *reason, message, world.now, &mut plan);
+                record::set_away(known, *reason, message, world.now, &mut plan);
             }
         }
     }
@@ -122,6 +125,15 @@ fn sizes<'a>(
     sizes
 }
 
+/// Whether it is settled what `volume` holds, so that it need not be looked into. It is not while nobody has touched it
+/// since it was found: the administrator may fill or empty it. Devices, which take long to look into and are opened for
+/// that by nobody else, are looked into again only when they held data and everything is looked at.
+pub fn is_settled(volume: &LocalVolume, thorough: bool) -> bool {
+    let is_device = matches!(volume.status.fingerprint, Fingerprint::Device { .. });
+    let held_data = volume.status.conditions.clean.reason == CleanReason::FoundData;
+    !record::is_untouched(volume) || (is_device && !(thorough && held_data))
+}
+
 /// Whether `pool` may offer this source.
 fn selectable(pool: &Pool, seen: &Seen) -> Result<(), Defect> {
     let is_device = is_device(seen);
@@ -141,7 +153,7 @@ fn selectable(pool: &Pool, seen: &Seen) -> Result<(), Defect> {
 }
 
 fn is_device(seen: &Seen) -> bool {
-    matches!(seen.facts.fingerprint, crate::volume::Fingerprint::Device { .. })
+    matches!(seen.facts.fingerprint, Fingerprint::Device { .. })
 }
 
 #[cfg(test)]

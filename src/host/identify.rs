@@ -3,6 +3,8 @@
 //! Facts only, each from the descriptor and none from a path, so that what is told is what is held open. `source` makes
 //! a fingerprint of them.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -93,7 +95,7 @@ pub fn node(descriptor: BorrowedFd<'_>, name: &Path) -> Result<Node> {
 pub fn path_of(descriptor: BorrowedFd<'_>, name: &Path) -> Result<PathBuf> {
     let link = device::magic_link(descriptor);
     let path = rustix::fs::readlink(link, Vec::new()).map_err(Error::of("readlink", name))?;
-    Ok(PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())))
+    Ok(PathBuf::from(OsString::from_vec(path.into_bytes())))
 }
 
 /// What statfs(2) says of a file system.
@@ -207,6 +209,48 @@ fn superblock_uuid(mount: &Mount) -> Result<Option<String>> {
     Ok(signature::filesystem(&device, path)?.and_then(|found| found.uuid))
 }
 
+/// The extended attributes (xattr(7)) of what `descriptor` stands for, ACLs among them, as far as this process may read
+/// them. Empty where the file system has none.
+pub fn extended_attributes(
+    descriptor: BorrowedFd<'_>,
+    name: &Path,
+) -> Result<BTreeMap<OsString, Vec<u8>>> {
+    let path = device::magic_link(descriptor);
+    let names = match grown(|buffer| rustix::fs::listxattr(&path, buffer)) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(BTreeMap::new()),
+        names => names.map_err(Error::of("listxattr", name))?,
+    };
+    let mut attributes = BTreeMap::new();
+    for attribute in names.split(|byte| *byte == 0).filter(|attribute| !attribute.is_empty()) {
+        match grown(|buffer| rustix::fs::getxattr(&path, attribute, buffer)) {
+            Ok(value) => {
+                attributes.insert(OsString::from_vec(attribute.to_vec()), value);
+            }
+            // Gone since the list was read, or one that lists itself and cannot be read.
+            Err(Errno::NODATA | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(Error::of("getxattr", name)(errno)),
+        }
+    }
+    Ok(attributes)
+}
+
+/// What `read` gives, in a buffer that grows until it is large enough.
+fn grown(
+    read: impl Fn(&mut [u8]) -> std::result::Result<usize, Errno>,
+) -> std::result::Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; 1024];
+    loop {
+        match read(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) => buffer.resize(buffer.len() * 4, 0),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::mountinfo::MountTable;
@@ -237,6 +281,21 @@ mod tests {
 
         assert!(node(gone.as_fd(), Path::new("gone")).unwrap().is_deleted);
         assert!(node(proc.as_fd(), Path::new("/proc")).unwrap().is_mount_root);
+    }
+
+    #[test]
+    fn extended_attributes_are_read_whatever_their_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = vec![7; 3000];
+        let none = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(directory.path(), c"user.long", &long, none).unwrap();
+        rustix::fs::setxattr(directory.path(), c"user.short", b"x", none).unwrap();
+        let open = open(directory.path()).unwrap();
+
+        let attributes = extended_attributes(open.as_fd(), directory.path()).unwrap();
+
+        assert_eq!(attributes[std::ffi::OsStr::new("user.long")], long);
+        assert_eq!(attributes[std::ffi::OsStr::new("user.short")], b"x");
     }
 
     #[test]

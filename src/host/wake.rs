@@ -1,1 +1,285 @@
-//! Events that say that the host has changed: mounts, directories, devices.
+//! What tells that the mounts, the directories or the devices of a host have changed: descriptors to wait on.
+//!
+//! None of them says what has changed in a way that could be trusted (queues overflow, names are reused); they say that
+//! it is time to look again.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::{Errno, Error, Result};
+
+/// A source of events that a runtime can wait for. Only what is defined here can be one.
+pub trait Changes: owner::Owner {
+    /// What it is ready for when something has changed.
+    const INTEREST: Interest;
+}
+
+mod owner {
+    /// Who owns one open descriptor, and gives that one and no other for as long as it lives.
+    pub trait Owner: std::os::fd::AsRawFd {}
+}
+
+/// Registers `source` with the runtime that this is called in.
+pub fn register<T: Changes>(source: T) -> Result<AsyncFd<T>> {
+    // SAFETY: only types of this file are an `Owner`. Each keeps its descriptor in a private field of a type that closes
+    // it when it is dropped, and nothing here replaces it.
+    let registered = unsafe { AsyncFd::register_with_interest(source, T::INTEREST) };
+    registered
+        .map_err(|error| Errno::from_io_error(&error.into()).unwrap_or(Errno::IO))
+        .map_err(Error::of("epoll_ctl", Path::new("/")))
+}
+
+/// The mount table of the calling thread's namespace, ready with priority (`POLLPRI`) whenever it has changed
+/// (proc_pid_mountinfo(5)). There is nothing to read from it then.
+#[derive(Debug)]
+pub struct MountChanges(File);
+
+impl MountChanges {
+    /// Begins to wait for changes.
+    pub fn open() -> Result<Self> {
+        let path = Path::new("/proc/thread-self/mountinfo");
+        let file = File::open(path)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .map_err(Error::of("open", path))?;
+        Ok(Self(file))
+    }
+}
+
+impl AsRawFd for MountChanges {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl owner::Owner for MountChanges {}
+
+impl Changes for MountChanges {
+    const INTEREST: Interest = Interest::PRIORITY;
+}
+
+/// Changes of the directories that [`DirectoryWatches`] watches, readable when there are some (inotify(7)).
+#[derive(Debug)]
+pub struct DirectoryChanges(OwnedFd);
+
+impl DirectoryChanges {
+    /// Begins with no directory.
+    pub fn open() -> Result<(Self, DirectoryWatches)> {
+        let name = Path::new("inotify");
+        let flags = CreateFlags::NONBLOCK | CreateFlags::CLOEXEC;
+        let queue = inotify::init(flags).map_err(Error::of("inotify_init", name))?;
+        let own = rustix::io::fcntl_dupfd_cloexec(&queue, 0).map_err(Error::of("fcntl", name))?;
+        Ok((Self(own), DirectoryWatches { queue, watches: BTreeMap::new() }))
+    }
+
+    /// Empties the queue, so that it becomes readable again with the next change.
+    pub fn drain(&self) {
+        let mut buffer = [0; 4096];
+        while rustix::io::read(&self.0, &mut buffer).is_ok_and(|read| read > 0) {}
+    }
+}
+
+/// Which directories are watched for entries that come and go. Setting watches looks paths up, which may block.
+#[derive(Debug)]
+pub struct DirectoryWatches {
+    queue: OwnedFd,
+    /// What is watched: the kernel's number of the watch by the path it was set by.
+    watches: BTreeMap<PathBuf, i32>,
+}
+
+impl DirectoryWatches {
+    /// Watches these directories and no others. In place of one that is not there its nearest ancestor is watched, so
+    /// that its coming is told. Setting a watch again follows a directory that was replaced, or mounted over.
+    ///
+    /// Gives the first error, after every other directory was tried.
+    pub fn set<'a>(&mut self, directories: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        let mut watches = BTreeMap::new();
+        let mut outcome = Ok(());
+        for directory in directories {
+            match self.watch_one(directory) {
+                Ok((path, watch)) => drop(watches.insert(path, watch)),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        for watch in self.watches.values() {
+            if !watches.values().any(|kept| kept == watch) {
+                // The kernel has dropped it already if the directory is gone.
+                let _ = inotify::remove_watch(&self.queue, *watch);
+            }
+        }
+        self.watches = watches;
+        outcome
+    }
+
+    fn watch_one(&self, directory: &Path) -> Result<(PathBuf, i32)> {
+        let flags = WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        let mut error = None;
+        for path in directory.ancestors() {
+            match inotify::add_watch(&self.queue, path, flags) {
+                Ok(watch) => return Ok((path.to_owned(), watch)),
+                Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => error = Some(errno),
+                Err(errno) => return Err(Error::of("inotify_add_watch", path)(errno)),
+            }
+        }
+        Err(Error::of("inotify_add_watch", directory)(error.unwrap_or(Errno::NOENT)))
+    }
+}
+
+impl AsRawFd for DirectoryChanges {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl owner::Owner for DirectoryChanges {}
+
+impl Changes for DirectoryChanges {
+    const INTEREST: Interest = Interest::READABLE;
+}
+
+/// The kernel's announcements of devices, readable when one came (netlink(7), `NETLINK_KOBJECT_UEVENT`).
+#[derive(Debug)]
+pub struct DeviceChanges(OwnedFd);
+
+impl DeviceChanges {
+    /// Begins to listen. A network namespace of a user namespace hears nothing.
+    pub fn open() -> Result<Self> {
+        const KERNEL: u32 = 1;
+        let name = Path::new("netlink(KOBJECT_UEVENT)");
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (family, kind) = (AddressFamily::NETLINK, SocketType::DGRAM);
+        let socket = rustix::net::socket_with(family, kind, flags, Some(KOBJECT_UEVENT))
+            .map_err(Error::of("socket", name))?;
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, KERNEL))
+            .map_err(Error::of("bind", name))?;
+        Ok(Self(socket))
+    }
+
+    /// Takes every announcement that has come; whether one of them was about a block device, or some were lost.
+    pub fn drain(&self) -> bool {
+        let mut buffer = vec![0; 16 << 10];
+        let mut concerns = false;
+        loop {
+            match rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::empty()) {
+                Ok((read, _)) => concerns |= is_about_block_device(&buffer[..read]),
+                Err(Errno::NOBUFS) => concerns = true,
+                Err(Errno::INTR) => {}
+                Err(_) => return concerns,
+            }
+        }
+    }
+}
+
+impl AsRawFd for DeviceChanges {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl owner::Owner for DeviceChanges {}
+
+impl Changes for DeviceChanges {
+    const INTEREST: Interest = Interest::READABLE;
+}
+
+/// An announcement is a header and then `KEY=VALUE`, each ended by a NUL.
+fn is_about_block_device(announcement: &[u8]) -> bool {
+    announcement.split(|byte| *byte == 0).any(|pair| pair == b"SUBSYSTEM=block")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::BorrowedFd;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::super::loopback::LoopDevice;
+    use super::super::mount::fixture::{scratch, tmpfs};
+    use super::super::namespace::isolated;
+    use super::*;
+
+    /// Waits until `source` is ready; fails after a minute.
+    fn wait(source: &impl AsRawFd, flags: PollFlags) {
+        // SAFETY: the descriptor belongs to `source`, which outlives the borrow.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(source.as_raw_fd()) };
+        let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
+        let ready = poll(&mut [PollFd::new(&descriptor, flags)], Some(&patience)).unwrap();
+        assert_eq!(ready, 1, "waited in vain");
+    }
+
+    #[test]
+    fn a_mount_is_told() {
+        isolated(|| {
+            let (_base, base) = scratch();
+            let changes = MountChanges::open().unwrap();
+
+            tmpfs(&base.join("v1"));
+
+            wait(&changes, PollFlags::PRI);
+        });
+    }
+
+    #[test]
+    fn an_entry_that_comes_and_a_directory_that_is_not_there_yet_are_told() {
+        let base = tempfile::tempdir().unwrap();
+        let pool = base.path().join("pools/fast");
+        let (changes, mut watches) = DirectoryChanges::open().unwrap();
+
+        for path in [base.path().join("pools"), pool.clone(), pool.join("v1")] {
+            watches.set([pool.as_path()]).unwrap();
+            fs::create_dir(path).unwrap();
+            wait(&changes, PollFlags::IN);
+            changes.drain();
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_no_longer_watched_is_silent() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (changes, mut watches) = DirectoryChanges::open().unwrap();
+        watches.set([old.path()]).unwrap();
+        watches.set([new.path()]).unwrap();
+        changes.drain();
+
+        fs::write(old.path().join("v1"), "").unwrap();
+
+        let mut buffer = [0; 64];
+        assert_eq!(rustix::io::read(&changes.0, &mut buffer), Err(Errno::AGAIN));
+    }
+
+    #[test]
+    fn a_device_that_changes_is_told() {
+        let changes = DeviceChanges::open().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+
+        let _device = LoopDevice::attach(&file).unwrap();
+
+        loop {
+            wait(&changes, PollFlags::IN);
+            if changes.drain() {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn announcements_of_other_subsystems_do_not_concern() {
+        assert!(is_about_block_device(b"add@/devices/x\0ACTION=add\0SUBSYSTEM=block\0"));
+        assert!(!is_about_block_device(b"add@/devices/x\0SUBSYSTEM=net\0INTERFACE=block\0"));
+    }
+}

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::super::found::{Candidate, Contents, Defect, Found, Seen, Sight};
-use super::known::{Known, Whereabouts, accepted, holds};
+use super::known::{Known, Whereabouts};
 use super::places::Places;
+use super::record::{accepted, holds};
 use super::{Plan, World, is_device, selectable};
 use jiff::Timestamp;
 

@@ -1,0 +1,129 @@
+//! One candidate, looked at: what it is, and what it holds. Blocking; the scan calls it with a deadline.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::found::{Contents, Seen, Sight};
+use crate::host::mountinfo::MountTable;
+use crate::host::{self, Errno, device, identify, signature};
+use crate::source::{self, Source};
+use crate::volume::{Fingerprint, HealthReason, RootAttributes};
+
+/// What `mkfs` makes and no tenant: a directory with nothing else is empty.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Looks at what is at `path`, an entry of the directory `pool` (in its resolved spelling) where it is one.
+pub(super) fn at(path: &Path, pool: Option<&Path>, mounts: &MountTable) -> Sight {
+    let seen = Source::look_in(path, mounts).and_then(|source| {
+        let facts = source.facts().clone();
+        let holds_its_pool = match pool {
+            Some(pool) if !source.is_device() => {
+                pool.starts_with(identify::path_of(source.as_fd(), path)?)
+            }
+            _ => false,
+        };
+        let places = mounts.showing(facts.device, &facts.root);
+        let places = places.filter_map(|mount| mount.mount_point.to_str().map(str::to_owned));
+        let mounts = places.collect();
+        Ok(Seen { facts, mounts, holds_its_pool, contents: None, root: None })
+    });
+    match seen {
+        Ok(seen) => Sight::Source(Box::new(seen)),
+        Err(error) => unseen(&error),
+    }
+}
+
+fn unseen(error: &source::Error) -> Sight {
+    match error {
+        source::Error::Missing { .. } => Sight::Nothing,
+        source::Error::Unsuitable { .. } => Sight::Unsuitable,
+        source::Error::Host(cause) => {
+            let message = format!("{cause}; check the device");
+            Sight::Failed { reason: HealthReason::ReadError, message }
+        }
+        source::Error::Replaced { .. } => {
+            let message = error.to_string();
+            Sight::Failed { reason: HealthReason::Replaced, message }
+        }
+    }
+}
+
+/// What is within a source.
+#[derive(Debug, Clone)]
+pub(super) struct Inside {
+    pub(super) contents: Contents,
+    pub(super) root: Option<RootAttributes>,
+}
+
+/// Looks into the source at `path`, which was `expected` a moment ago.
+pub(super) fn inside(
+    path: &Path,
+    expected: &Fingerprint,
+    mounts: &MountTable,
+) -> Result<Inside, Sight> {
+    let source = Source::look_in(path, mounts).map_err(|error| unseen(&error))?;
+    if !expected.is_same_source(&source.facts().fingerprint) {
+        let message = format!("{} changed while it was looked at", path.display());
+        return Err(Sight::Failed { reason: HealthReason::Replaced, message });
+    }
+    let inside = if source.is_device() {
+        device_contents(&source).map(|contents| Inside { contents, root: None })
+    } else {
+        directory_inside(&source)
+    };
+    inside.map_err(|error| unseen(&error.into()))
+}
+
+fn directory_inside(source: &Source) -> host::Result<Inside> {
+    let contents = directory_contents(source)?;
+    Ok(Inside { contents, root: Some(root_attributes(source)?) })
+}
+
+fn directory_contents(source: &Source) -> host::Result<Contents> {
+    let failed = |error: io::Error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        host::Error::of("readdir", source.path())(errno)
+    };
+    let listing = format!("/proc/self/fd/{}", source.as_fd().as_raw_fd());
+    for entry in fs::read_dir(listing).map_err(failed)? {
+        if entry.map_err(failed)?.file_name() != LOST_AND_FOUND {
+            return Ok(Contents::Holds("files".into()));
+        }
+    }
+    Ok(Contents::Empty)
+}
+
+/// A device counts as empty when it is blank and nobody has it for himself.
+fn device_contents(source: &Source) -> host::Result<Contents> {
+    let path = source.path();
+    let device = match device::reopen(source.as_fd(), path, device::Access::ReadExclusive) {
+        Err(host::Error { errno: Errno::BUSY, .. }) => {
+            return Ok(Contents::Holds("what another program or a mount uses".into()));
+        }
+        device => device?,
+    };
+    Ok(match signature::contents(&device, path)? {
+        signature::Contents::Blank => Contents::Empty,
+        held => Contents::Holds(held.to_string()),
+    })
+}
+
+fn root_attributes(source: &Source) -> host::Result<RootAttributes> {
+    let node = identify::node(source.as_fd(), source.path())?;
+    let xattrs = identify::extended_attributes(source.as_fd(), source.path())?;
+    // The name of an attribute that is not UTF-8 cannot be recorded; the kernel's own namespaces have none.
+    let xattrs = xattrs.into_iter().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, BASE64_STANDARD.encode(value)))
+    });
+    Ok(RootAttributes {
+        uid: node.uid,
+        gid: node.gid,
+        mode: node.permissions,
+        xattrs: xattrs.collect(),
+    })
+}

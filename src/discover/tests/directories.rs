@@ -1,0 +1,226 @@
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::world::*;
+use crate::host::mount::fixture::{Disk, bind, mount, tmpfs, unmount};
+use crate::inventory::Inventory;
+use crate::volume::{CleanReason, HealthReason, Phase, fixture};
+
+#[test]
+fn every_kind_of_directory_is_found_and_each_bad_entry_is_reported_and_stops_no_other() {
+    in_world(async |world| {
+        tmpfs(&world.path("fast/mount"));
+        tmpfs(&world.path("elsewhere/whole"));
+        for directory in ["fast/plain", "fast/.hidden", "fast/lost+found", "elsewhere/whole/part"] {
+            fs::create_dir(world.path(directory)).unwrap();
+        }
+        bind(&world.path("elsewhere/whole/part"), &world.path("fast/bind"));
+        fs::create_dir(world.path("elsewhere/linked")).unwrap();
+        symlink("../elsewhere/linked", world.path("fast/link")).unwrap();
+        fs::write(world.path("fast/file"), "").unwrap();
+        symlink("nowhere", world.path("fast/dangling")).unwrap();
+        symlink(&world.base, world.path("fast/upward")).unwrap();
+        fs::create_dir(world.path("fast").join(OsStr::from_bytes(b"latin\xe9"))).unwrap();
+
+        world.start().await;
+
+        let volumes = world.volumes().await;
+        let mut found: Vec<_> = volumes.iter().map(|volume| entry(&volume.status.path)).collect();
+        found.sort_unstable();
+        assert_eq!(found, ["bind", "link", "mount", "plain"]);
+        assert!(volumes.iter().all(crate::volume::LocalVolume::is_claimable), "{volumes:#?}");
+        let problems = world.wait_problems(4).await.join("\n");
+        for reported in ["fast/dangling", "fast/file", "latin", "fast/upward"] {
+            assert!(problems.contains(reported), "{reported} in\n{problems}");
+        }
+    });
+}
+
+#[test]
+fn what_comes_while_it_runs_is_told_and_found_at_once() {
+    in_world(async |world| {
+        world.start().await;
+
+        tmpfs(&world.path("fast/mount"));
+        world.wait_phase("fast/mount", Phase::Available).await;
+        fs::create_dir(world.path("fast/plain")).unwrap();
+        world.wait_phase("fast/plain", Phase::Available).await;
+        fs::create_dir(world.path("elsewhere")).unwrap();
+        symlink(world.path("elsewhere"), world.path("fast/link")).unwrap();
+        world.wait_phase("fast/link", Phase::Available).await;
+    });
+}
+
+#[test]
+fn a_pool_is_found_once_its_directory_is_made() {
+    in_world(async |world| {
+        world.configure("slow", |_| ());
+        world.start().await;
+        assert!(world.wait_problems(1).await[0].contains("slow"));
+
+        fs::create_dir_all(world.path("slow/v1")).unwrap();
+
+        world.wait_phase("slow/v1", Phase::Available).await;
+        world.wait_problems(0).await;
+    });
+}
+
+#[test]
+fn a_directory_that_holds_data_is_dirty_and_lost_and_found_alone_is_nothing() {
+    in_world(async |world| {
+        fs::create_dir_all(world.path("fast/full/data")).unwrap();
+        fs::create_dir_all(world.path("fast/new/lost+found")).unwrap();
+
+        world.start().await;
+
+        assert_eq!(world.volume("fast/full").await.phase(), Phase::Dirty);
+        assert_eq!(world.volume("fast/new").await.phase(), Phase::Available);
+    });
+}
+
+#[test]
+fn how_a_root_directory_looked_when_it_was_found_is_recorded() {
+    in_world(async |world| {
+        let path = world.path("fast/v1");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o2750)).unwrap();
+        std::os::unix::fs::chown(&path, Some(1000), Some(2000)).unwrap();
+
+        world.start().await;
+
+        let root = world.volume("fast/v1").await.status.root.unwrap();
+        assert_eq!((root.uid, root.gid, root.mode), (1000, 2000, 0o2750));
+    });
+}
+
+#[test]
+fn a_lost_mount_makes_a_held_volume_lost_until_it_returns_and_the_directory_beneath_is_not_offered()
+{
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 32);
+        let path = world.path("fast/v1");
+        mount("ext4", disk.path(), &path);
+        world.start().await;
+        world.claim("fast/v1").await;
+        let held = world.volume("fast/v1").await;
+
+        unmount(&path);
+        world.wait_health("fast/v1", HealthReason::Replaced).await;
+        let problems = world.wait_problems(1).await;
+        assert!(problems[0].contains("mount point"), "{problems:?}");
+        mount("ext4", disk.path(), &path);
+
+        let back = world.wait_phase("fast/v1", Phase::Claimed).await;
+        assert_eq!(back.id(), held.id());
+        assert_eq!(world.volumes().await.len(), 1);
+        unmount(&path);
+    });
+}
+
+#[test]
+fn a_swapped_mount_is_another_volume_and_the_held_one_is_lost() {
+    in_world(async |world| {
+        let (first, second) = (Disk::formatted("ext4", 32), Disk::formatted("ext4", 32));
+        let path = world.path("fast/v1");
+        mount("ext4", first.path(), &path);
+        world.start().await;
+        world.claim("fast/v1").await;
+        let held = world.volume("fast/v1").await;
+
+        unmount(&path);
+        mount("ext4", second.path(), &path);
+
+        let other = world.wait_phase("fast/v1", Phase::Available).await;
+        assert_ne!(other.name, held.name);
+        let lost = world.inventory.get(&held.name).await.unwrap().volume;
+        assert_eq!(lost.phase(), Phase::Lost);
+        unmount(&path);
+    });
+}
+
+#[test]
+fn one_source_reached_by_two_paths_is_one_volume_and_the_second_path_is_reported() {
+    in_world(async |world| {
+        let path = world.path("fast/v1");
+        tmpfs(&path);
+        bind(&path, &world.path("fast/v2"));
+        symlink(&path, world.path("fast/v3")).unwrap();
+
+        world.start().await;
+
+        let volumes = world.volumes().await;
+        assert_eq!(volumes.len(), 1);
+        assert_eq!(entry(&volumes[0].status.path), "v1");
+        let problems = world.wait_problems(2).await;
+        for (problem, path) in problems.iter().zip(["v2", "v3"]) {
+            assert!(problem.contains(path) && problem.contains("same source"), "{problem}");
+        }
+    });
+}
+
+#[test]
+fn a_free_volume_that_vanishes_is_removed() {
+    in_world(async |world| {
+        tmpfs(&world.path("fast/v1"));
+        fs::create_dir(world.path("fast/v2")).unwrap();
+        world.configure("fast", |pool| pool.accept.directory = false);
+        world.start().await;
+        world.wait_phase("fast/v1", Phase::Available).await;
+
+        unmount(&world.path("fast/v1"));
+
+        world.wait("nothing to be left", <[_]>::is_empty).await;
+    });
+}
+
+#[test]
+fn mounts_that_were_there_while_it_was_free_are_recorded_as_the_administrators() {
+    in_world(async |world| {
+        tmpfs(&world.path("fast/v1"));
+        world.start().await;
+        bind(&world.path("fast/v1"), &world.path("srv"));
+        world.wait("both mounts", |volumes| volumes[0].status.own_mounts.len() == 2).await;
+        world.claim("fast/v1").await;
+
+        bind(&world.path("fast/v1"), &world.path("pods"));
+        tmpfs(&world.path("fast/v2"));
+        world.wait_phase("fast/v2", Phase::Available).await;
+
+        let own = world.volume("fast/v1").await.status.own_mounts;
+        let own: Vec<_> = own.iter().map(|path| entry(path)).collect();
+        assert_eq!(own, ["v1", "srv"]);
+    });
+}
+
+#[test]
+fn a_configuration_that_changes_takes_effect_at_once() {
+    in_world(async |world| {
+        fs::create_dir_all(world.path("fast/v1")).unwrap();
+        fs::create_dir_all(world.path("slow/v1/data")).unwrap();
+        world.start().await;
+
+        world.configure("slow", |pool| pool.new_volumes = crate::volume::NewVolumes::Accept);
+        let accepted = world.wait_phase("slow/v1", Phase::Available).await;
+        assert_eq!(accepted.status.conditions.clean.reason, CleanReason::Accepted);
+        world.claim("slow/v1").await;
+        world.unconfigure("slow");
+        world.unconfigure("fast");
+
+        world.wait_health("slow/v1", HealthReason::PoolGone).await;
+        world.wait("the free one to go", |volumes| volumes.len() == 1).await;
+    });
+}
+
+#[test]
+fn volumes_of_other_nodes_are_left_alone() {
+    in_world(async |world| {
+        let other = fixture::on("node-b", "fast", "v1", crate::volume::Bytes(1));
+        world.inventory.add(other.clone()).await.unwrap();
+
+        world.start().await;
+
+        assert_eq!(world.volumes().await, [other]);
+    });
+}

@@ -1,0 +1,119 @@
+//! When to look again: what the kernel tells, gathered over a moment so that many changes make one scan.
+//!
+//! A source of events that cannot be had is said once, and the slow rescan makes up for it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
+use tracing::warn;
+
+use crate::health::Attempts;
+use crate::host;
+use crate::host::wake::{
+    Changes, DeviceChanges, DirectoryChanges, DirectoryWatches, MountChanges, register,
+};
+use crate::pool::Pools;
+
+/// How long changes are gathered after the first.
+const MOMENT: Duration = Duration::from_millis(20);
+/// Events taken at most before a scan, so that a stream of them does not put it off for ever.
+const MOST_GATHERED: usize = 256;
+
+/// Waits for the host to change.
+#[derive(Debug)]
+pub(super) struct Wake {
+    mounts: Option<AsyncFd<MountChanges>>,
+    directories: Option<AsyncFd<DirectoryChanges>>,
+    watches: Option<DirectoryWatches>,
+    devices: Option<AsyncFd<DeviceChanges>>,
+    /// What was wrong with the watches when they were set last, so that it is said once.
+    trouble: Option<String>,
+}
+
+impl Wake {
+    /// Begins to listen. Needs a runtime with I/O.
+    pub(super) fn open() -> Self {
+        let (changes, watches) = match DirectoryChanges::open() {
+            Ok((changes, watches)) => (Ok(changes), Some(watches)),
+            Err(error) => (Err(error), None),
+        };
+        Self {
+            mounts: listen("mounts", MountChanges::open()),
+            directories: listen("directories", changes),
+            watches,
+            devices: listen("devices", DeviceChanges::open()),
+            trouble: None,
+        }
+    }
+
+    /// Watches the directories of `pools` and no others.
+    pub(super) async fn watch(&mut self, attempts: &Attempts, pools: &Pools) {
+        let Some(mut watches) = self.watches.take() else { return };
+        let paths: Vec<_> = pools.values().map(|pool| pool.path.clone()).collect();
+        let set = move || (watches.set(paths.iter().map(PathBuf::as_path)), watches);
+        let trouble = match attempts.run(Path::new("inotify"), set).await {
+            Ok((outcome, watches)) => {
+                self.watches = Some(watches);
+                outcome.err().map(|error| error.to_string())
+            }
+            Err(overdue) => Some(overdue.to_string()),
+        };
+        if let Some(error) = trouble.as_ref().filter(|_| trouble != self.trouble) {
+            warn!(
+                error,
+                "a pool's directory is not watched: its changes are seen by the next rescan"
+            );
+        }
+        self.trouble = trouble;
+    }
+
+    /// Waits for a change, and for the moment after it.
+    pub(super) async fn changed(&mut self) {
+        self.event().await;
+        sleep(MOMENT).await;
+        for _ in 0..MOST_GATHERED {
+            if self.event().now_or_never().is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn event(&mut self) {
+        loop {
+            let concerns = tokio::select! {
+                () = ready(self.mounts.as_ref(), |_| ()) => true,
+                () = ready(self.directories.as_ref(), DirectoryChanges::drain) => true,
+                about_blocks = ready(self.devices.as_ref(), DeviceChanges::drain) => about_blocks,
+            };
+            if concerns {
+                return;
+            }
+        }
+    }
+}
+
+fn listen<T: Changes>(what: &'static str, source: host::Result<T>) -> Option<AsyncFd<T>> {
+    source
+        .and_then(register)
+        .inspect_err(|error| {
+            warn!(%error, "changes of {what} are not told here: they are seen by the next rescan");
+        })
+        .ok()
+}
+
+/// Waits until `source` has something to tell, and takes it.
+async fn ready<T: Changes, R>(source: Option<&AsyncFd<T>>, drain: impl FnOnce(&T) -> R) -> R {
+    let Some(source) = source else { return std::future::pending().await };
+    match source.ready(T::INTEREST).await {
+        Ok(mut guard) => {
+            let drained = drain(guard.get_inner());
+            guard.clear_ready();
+            drained
+        }
+        // The runtime is ending.
+        Err(_) => std::future::pending().await,
+    }
+}
