@@ -8,6 +8,8 @@ mod check;
 mod raw;
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::Pools;
@@ -23,6 +25,12 @@ pub enum ConfigError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// The file is larger than any file of pools.
+    #[error("{} is larger than 1 MiB and so is no file of pools", file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
     },
     /// The file does not say what pools there are.
     #[error("{}", lines(file, problems))]
@@ -64,11 +72,24 @@ fn lines(file: &Path, problems: &[Problem]) -> String {
     problems.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// Bytes that a file of pools may have: what fits a Kubernetes ConfigMap. More is another file, or a device.
+const SIZE_MAX: u64 = 1 << 20;
+
 /// Reads the pools that the file at `path` configures.
 pub fn load(path: &Path) -> Result<Pools, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?;
-    parse(&text, path)
+    parse(&read(path)?, path)
+}
+
+/// The text of the file at `path`.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { file: path.to_owned(), source };
+    let mut text = String::new();
+    let mut file = File::open(path).map_err(unreadable)?.take(SIZE_MAX + 1);
+    file.read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > SIZE_MAX {
+        return Err(ConfigError::TooLarge { file: path.to_owned() });
+    }
+    Ok(text)
 }
 
 /// Reads the pools that `text` configures; `file` is named in errors.

@@ -1,5 +1,7 @@
 //! Wiring only: which parts run in which role, how they are told to end, and what happens when one of them fails.
 
+pub mod reload;
+
 use std::future::Future;
 
 use anyhow::{Context, anyhow};

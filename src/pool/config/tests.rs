@@ -181,6 +181,13 @@ fn a_file_that_is_not_there_is_named() {
     assert_eq!(error.to_string(), "/nowhere/pools.yaml cannot be read");
 }
 
+#[test]
+fn a_file_without_an_end_is_not_read_to_its_end() {
+    let error = load(Path::new("/dev/zero")).unwrap_err();
+
+    assert_eq!(error.to_string(), "/dev/zero is larger than 1 MiB and so is no file of pools");
+}
+
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,200}") {

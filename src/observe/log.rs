@@ -1,0 +1,141 @@
+//! Logs: one line an event on standard error, for a person or for a machine that collects.
+//!
+//! Set once by `main`, before anything else runs. What must never be in a log (secrets, contexts, mount flags) is
+//! withheld where those types are defined, not here.
+
+use std::io::{self, IsTerminal};
+
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// The libraries beneath a plain level: at `debug` they write a line a frame and bury what one looks for.
+const QUIET: [&str; 5] = ["h2", "hyper", "hyper_util", "tonic", "tower"];
+
+/// What a line of the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people: time, level, message, fields.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// What is logged: a level, or a filter in the syntax of `tracing_subscriber::EnvFilter`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Level(String);
+
+impl std::str::FromStr for Level {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let plain = ["error", "warn", "info", "debug", "trace"].contains(&text);
+        let filter = if plain {
+            let quiet = QUIET.iter().map(|target| format!(",{target}=warn"));
+            text.to_owned() + &quiet.collect::<String>()
+        } else {
+            text.to_owned()
+        };
+        EnvFilter::builder().parse(&filter)?;
+        Ok(Self(filter))
+    }
+}
+
+impl Level {
+    fn filter(&self) -> EnvFilter {
+        EnvFilter::builder().parse_lossy(&self.0)
+    }
+}
+
+/// Writes every event of this process from now on to standard error. Fails if that was decided before.
+pub fn init(format: Format, level: &Level) -> Result<(), TryInitError> {
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    subscriber(format, level, colours, io::stderr).try_init()
+}
+
+fn subscriber<W>(
+    format: Format,
+    level: &Level,
+    colours: bool,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt().with_env_filter(level.filter()).with_writer(writer);
+    match format {
+        Format::Text => Box::new(lines.with_ansi(colours).with_target(false).finish()),
+        Format::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{debug, info, info_span};
+
+    use super::*;
+
+    #[derive(Debug, Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(format: Format, level: &str, events: impl FnOnce()) -> String {
+        let page = Page::default();
+        let copy = page.clone();
+        let level = level.parse().unwrap();
+        let subscriber = subscriber(format, &level, false, move || copy.clone());
+        tracing::subscriber::with_default(subscriber, events);
+        let bytes = page.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_line_of_json_has_the_message_the_fields_and_the_call() {
+        let line = written(Format::Json, "info", || {
+            let _call = info_span!("call", method = "CreateVolume").entered();
+            info!(volume = "v1", "done");
+        });
+
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["message"], "done");
+        assert_eq!(value["volume"], "v1");
+        assert_eq!(value["level"], "INFO");
+        assert_eq!(value["span"]["method"], "CreateVolume");
+    }
+
+    #[test]
+    fn a_line_of_text_is_one_line_without_colours() {
+        let line = written(Format::Text, "info", || info!(volume = "v1\n", "done"));
+
+        assert!(line.ends_with(" INFO done volume=\"v1\\n\"\n"), "{line:?}");
+        assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn the_libraries_stay_quiet_at_a_plain_level_and_speak_when_asked_to() {
+        let frame = || debug!(target: "h2", "a frame");
+
+        assert_eq!(written(Format::Text, "debug", frame), "");
+        assert_ne!(written(Format::Text, "info,h2=debug", frame), "");
+    }
+
+    #[test]
+    fn a_filter_that_means_nothing_is_refused() {
+        assert!("berth=loud".parse::<Level>().is_err());
+        assert!("berth=debug,info".parse::<Level>().is_ok());
+    }
+}
