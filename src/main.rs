@@ -1,3 +1,9 @@
-//! The `berth` binary.
+//! The `berth` binary: arguments to role to exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use berth::{cli, roles};
+
+fn main() -> ExitCode {
+    cli::run(roles::standalone::run)
+}

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -14,16 +15,43 @@ use tracing::{Instrument, Level, debug, info, info_span, warn};
 
 use crate::observe::metrics::Metrics;
 
+/// The number of calls that have not been answered yet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InFlight(std::sync::Arc<watch::Sender<usize>>);
+
+impl InFlight {
+    /// Resolves when every call has been answered.
+    pub(super) async fn none(&self) {
+        // The sender lives as long as this does.
+        let _ = self.0.subscribe().wait_for(|calls| *calls == 0).await;
+    }
+
+    fn begin(&self) -> Call {
+        self.0.send_modify(|calls| *calls += 1);
+        Call(self.clone())
+    }
+}
+
+/// A call that has not been answered yet; one that its caller gave up counts no longer.
+struct Call(InFlight);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|calls| *calls -= 1);
+    }
+}
+
 /// Wraps every service of a server.
 #[derive(Debug, Clone)]
 pub(super) struct CallLayer {
     metrics: Metrics,
+    in_flight: InFlight,
 }
 
 impl CallLayer {
-    /// A layer that counts in `metrics`.
-    pub(super) fn new(metrics: Metrics) -> Self {
-        Self { metrics }
+    /// A layer that counts in `metrics` what was answered and in `in_flight` what was not.
+    pub(super) fn new(metrics: Metrics, in_flight: InFlight) -> Self {
+        Self { metrics, in_flight }
     }
 }
 
@@ -31,7 +59,7 @@ impl<S> Layer<S> for CallLayer {
     type Service = CallService<S>;
 
     fn layer(&self, inner: S) -> CallService<S> {
-        CallService { inner, metrics: self.metrics.clone() }
+        CallService { inner, layer: self.clone() }
     }
 }
 
@@ -39,7 +67,7 @@ impl<S> Layer<S> for CallLayer {
 #[derive(Debug, Clone)]
 pub(super) struct CallService<S> {
     inner: S,
-    metrics: Metrics,
+    layer: CallLayer,
 }
 
 impl<S: NamedService> NamedService for CallService<S> {
@@ -71,10 +99,12 @@ where
         );
         let start = Instant::now();
         let answer = self.inner.call(request);
-        let metrics = self.metrics.clone();
+        let metrics = self.layer.metrics.clone();
+        let call = self.layer.in_flight.begin();
         let counted = async move {
             let answer = answer.await?;
             report(&metrics, &method, &answer, start.elapsed());
+            drop(call);
             Ok(answer)
         };
         Box::pin(counted.instrument(span))

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 use tracing::{info, warn};
 
-use super::layer::CallLayer;
+use super::layer::{CallLayer, InFlight};
 use super::proto::csi_v1::controller_server::ControllerServer;
 use super::proto::csi_v1::identity_server::IdentityServer;
 use super::proto::csi_v1::node_server::NodeServer;
@@ -27,6 +27,8 @@ use crate::observe::metrics::Metrics;
 
 /// How long calls in flight may take to end once the server is told to.
 const GRACE: Duration = Duration::from_secs(20);
+/// How long an answer may take to its caller; a caller that keeps its connection open for longer is not waited for.
+const FLUSH: Duration = Duration::from_millis(200);
 
 /// Where a server listens: `unix:///ABSOLUTE/PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,25 +121,31 @@ impl<I: Inventory> Server<I> {
         info!(%endpoint, "serving");
         let told = cancel.clone();
         let incoming = UnixListenerStream::new(listener);
-        let serving = self.router().serve_with_incoming_shutdown(incoming, told.cancelled_owned());
-        let overdue = async {
+        let in_flight = InFlight::default();
+        let router = self.router(in_flight.clone());
+        let serving = router.serve_with_incoming_shutdown(incoming, told.cancelled_owned());
+        let answered = async {
             cancel.cancelled().await;
-            tokio::time::sleep(GRACE).await;
+            tokio::time::sleep(FLUSH).await;
+            if tokio::time::timeout(GRACE, in_flight.none()).await.is_err() {
+                warn!(%endpoint, "calls did not end in time and are dropped");
+            }
+            tokio::time::sleep(FLUSH).await;
         };
         let ended = tokio::select! {
             ended = serving => ended,
-            () = overdue => {
-                warn!(%endpoint, "calls did not end in time and are dropped");
-                Ok(())
-            }
+            () = answered => Ok(()),
         };
         remove_own(&endpoint.0, inode);
         ended.map_err(|source| ServerError::Serve { endpoint, source })
     }
 
-    fn router(self) -> Router<tower::layer::util::Stack<CallLayer, tower::layer::util::Identity>> {
+    fn router(
+        self,
+        in_flight: InFlight,
+    ) -> Router<tower::layer::util::Stack<CallLayer, tower::layer::util::Identity>> {
         tonic::transport::Server::builder()
-            .layer(CallLayer::new(self.metrics))
+            .layer(CallLayer::new(self.metrics, in_flight))
             .add_service(IdentityServer::new(self.identity))
             .add_optional_service(self.controller.map(ControllerServer::new))
             .add_optional_service(self.node.map(NodeServer::new))

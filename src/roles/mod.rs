@@ -1,6 +1,7 @@
 //! Wiring only: which parts run in which role, how they are told to end, and what happens when one of them fails.
 
 pub mod reload;
+pub mod standalone;
 
 use std::future::Future;
 

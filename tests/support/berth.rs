@@ -13,13 +13,13 @@ use berth::csi::proto::operator_v1alpha1 as operator;
 use berth::csi::proto::operator_v1alpha1::operator_client::OperatorClient;
 use berth::volume::{LocalVolume, Phase};
 use tokio::runtime::Runtime;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::Host;
 
 /// How long anything may take before a test gives up on it. It only bounds a failure; no test waits for it to pass.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running `berth standalone` on a [`Host`]. Dropping it kills the process.
 pub struct Berth {
@@ -61,7 +61,8 @@ impl Berth {
             .spawn()
             .unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let channel = runtime.block_on(async { connect(host.path("run/csi.sock")) });
+        let endpoint = endpoint(host).parse().unwrap();
+        let channel = runtime.block_on(async { berth::cli::client::connect(&endpoint).unwrap() });
         Self { child, runtime, channel, log }
     }
 
@@ -80,7 +81,11 @@ impl Berth {
             if let Some(found) = condition(self) {
                 return found;
             }
-            assert!(start.elapsed() < PATIENCE, "waited in vain for {what}; the log:\n{}", self.log());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "waited in vain for {what}; the log:\n{}",
+                self.log()
+            );
             self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(5)).await });
         }
     }
@@ -89,8 +94,13 @@ impl Berth {
     pub fn volumes(&self) -> Vec<LocalVolume> {
         let mut client = OperatorClient::new(self.channel.clone());
         let request = operator::ListVolumesRequest::default();
-        let answer = self.runtime.block_on(client.list_volumes(request)).unwrap().into_inner();
-        answer.volumes.iter().map(|volume| serde_json::from_str(&volume.json).unwrap()).collect()
+        let listed = self.runtime.block_on(async {
+            let stream = client.list_volumes(request).await.unwrap().into_inner();
+            tokio_stream::StreamExt::collect::<Vec<_>>(stream).await
+        });
+        let read =
+            |volume: Result<operator::Volume, Status>| serde_json::from_str(&volume.unwrap().json);
+        listed.into_iter().map(|volume| read(volume).unwrap()).collect()
     }
 
     /// The volume whose path ends in `entry`.
@@ -142,7 +152,8 @@ impl Berth {
 
     /// Deletes a volume.
     pub fn delete(&self, volume_id: &str) -> Result<(), Status> {
-        let request = csi::DeleteVolumeRequest { volume_id: volume_id.into(), ..Default::default() };
+        let request =
+            csi::DeleteVolumeRequest { volume_id: volume_id.into(), ..Default::default() };
         self.controller(async |client| client.delete_volume(request).await).map(drop)
     }
 
@@ -216,18 +227,6 @@ impl Drop for Berth {
 /// The endpoint of the server of a host.
 pub fn endpoint(host: &Host) -> String {
     format!("unix://{}", host.path("run/csi.sock").display())
-}
-
-/// A channel to the Unix socket at `path`, connected when it is first used and again whenever it was lost.
-pub fn connect(path: PathBuf) -> Channel {
-    let connector = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move {
-            let stream = tokio::net::UnixStream::connect(path).await?;
-            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-        }
-    });
-    Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector)
 }
 
 /// Whether anything answers at the socket of a host.

@@ -1,6 +1,12 @@
 //! What every integration test stands on: a host of its own (a private mount namespace with a directory that vanishes
 //! with it), the real binary started in it, and clients of its socket.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part of it, and a test panics where something is not as it must be"
+)]
 
 pub mod berth;
 pub mod requests;
@@ -140,7 +146,8 @@ pub fn fingerprint_of_tree(path: &Path) -> Vec<String> {
     let mut open = vec![path.to_owned()];
     while let Some(path) = open.pop() {
         let facts = fs::symlink_metadata(&path).unwrap();
-        let mut line = format!("{} {:o} {} {}", path.display(), facts.mode(), facts.uid(), facts.gid());
+        let mut line =
+            format!("{} {:o} {} {}", path.display(), facts.mode(), facts.uid(), facts.gid());
         if facts.is_dir() {
             open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else if facts.is_file() {
@@ -149,7 +156,7 @@ pub fn fingerprint_of_tree(path: &Path) -> Vec<String> {
             let mut content = Vec::new();
             std::io::Read::read_to_end(&mut file, &mut content).unwrap();
             hash.update(&content);
-            line += &format!(" {:x?}", &hash.finalize()[..]);
+            line = format!("{line} {:x?}", &hash.finalize()[..]);
         }
         lines.push(line);
     }

@@ -43,7 +43,7 @@ fn everything_beneath_goes_whatever_it_is_and_the_root_stays() {
     }
     fs::create_dir(root.join("closed")).unwrap();
     fs::write(root.join("closed/file"), "").unwrap();
-    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
 
     emptied(root).unwrap();
 

@@ -1,0 +1,97 @@
+//! `berth check-config`: what a file of pools means, in plain words.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::pool::config::{self, ConfigError};
+use crate::pool::{Accept, Pool};
+use crate::volume::{CleanMethod, CleanPolicy, Mode, NewVolumes};
+
+/// What the pools of the file at `path` mean.
+pub(super) fn report(path: &Path) -> Result<String, ConfigError> {
+    let pools = config::load(path)?;
+    let mut report = String::new();
+    for pool in pools.values() {
+        // Writing to a String does not fail.
+        let _ = write!(report, "{}", described(pool));
+    }
+    let count = pools.len();
+    let _ = writeln!(
+        report,
+        "{}: {count} {}, no problem",
+        path.display(),
+        if count == 1 { "pool" } else { "pools" }
+    );
+    Ok(report)
+}
+
+fn described(pool: &Pool) -> String {
+    let mut lines = vec![
+        format!("pool {}: {}", pool.name, what(pool)),
+        format!("  found in {} by names {}", pool.path.display(), pool.globs.join(", ")),
+        format!("  {}", found_with_data(pool.new_volumes)),
+        format!("  {}", wiped(pool)),
+    ];
+    if let Some(capacity) = pool.capacity {
+        lines.push(format!("  each plain directory counts for {capacity}"));
+    }
+    if pool.mode == Mode::Filesystem && pool.accept.device {
+        lines.push(format!(
+            "  devices are formatted with {} unless a claim asks for another type",
+            pool.fs_type.name()
+        ));
+    }
+    if !pool.mount_options.is_empty() {
+        lines.push(format!("  every mount gets {}", pool.mount_options.join(",")));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn what(pool: &Pool) -> String {
+    let Accept { mount, directory, device } = pool.accept;
+    let kinds =
+        [(mount, "mount points"), (directory, "plain directories"), (device, "block devices")];
+    let kinds: Vec<_> = kinds.iter().filter(|(is, _)| *is).map(|(_, kind)| *kind).collect();
+    let given = match pool.mode {
+        Mode::Filesystem => "given as directories",
+        Mode::Block => "given as raw devices",
+    };
+    format!("{}, {given}", kinds.join(" and "))
+}
+
+fn found_with_data(policy: NewVolumes) -> &'static str {
+    match policy {
+        NewVolumes::RequireEmpty => {
+            "one that is found holding data is Dirty until a person decides (`berth clean`)"
+        }
+        NewVolumes::Clean => "one that is found holding data is WIPED and offered",
+        NewVolumes::Accept => "one that is found holding data is offered with it",
+    }
+}
+
+fn wiped(pool: &Pool) -> String {
+    let CleanPolicy { method, verify } = &pool.clean;
+    let how = match method {
+        CleanMethod::Delete if pool.accept.device => {
+            "everything in it is removed; a device is made blank".to_owned()
+        }
+        CleanMethod::Delete => "everything in it is removed".to_owned(),
+        CleanMethod::Reformat => "a new file system is made".to_owned(),
+        CleanMethod::None => {
+            "NOTHING is removed; the next tenant finds what the last one left".to_owned()
+        }
+        CleanMethod::Discard => {
+            "its blocks are discarded, or zeroed where that is not certain to read back as zeros"
+                .to_owned()
+        }
+        CleanMethod::Zero => "every block is overwritten with zeros".to_owned(),
+        CleanMethod::Shred { passes } => {
+            format!("every block is overwritten {passes} times with random data, then with zeros")
+        }
+        CleanMethod::Command { command, timeout } => {
+            format!("{} is run, for at most {timeout} s", command.join(" "))
+        }
+    };
+    let read_back = if *verify { ", and the result is read back" } else { "" };
+    format!("after a tenancy {how}{read_back}")
+}

@@ -1,0 +1,83 @@
+use clap::CommandFactory;
+
+use super::*;
+
+fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
+    Arguments::try_parse_from([&["berth"], arguments].concat()).map(|arguments| arguments.command)
+}
+
+#[test]
+fn the_arguments_hold_together() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn every_command_and_every_argument_has_a_help_text() {
+    for command in Arguments::command().get_subcommands() {
+        assert!(command.get_about().is_some(), "{} has none", command.get_name());
+        for argument in command.get_arguments() {
+            assert!(
+                argument.get_help().is_some(),
+                "{} {} has none",
+                command.get_name(),
+                argument.get_id()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_server_needs_a_configuration_and_a_state_directory_and_guesses_the_rest() {
+    let command = parse(&["standalone", "--config", "p.yaml", "--state", "s"]).unwrap();
+
+    let Command::Standalone(options) = command else { panic!() };
+    assert_eq!(options.endpoint.to_string(), ENDPOINT);
+    assert_eq!((options.wipes, options.rescan.as_secs()), (2, 60));
+    assert!(parse(&["standalone", "--config", "p.yaml"]).is_err());
+}
+
+#[test]
+fn a_wrong_value_is_refused_where_it_is_typed() {
+    let wrong: [&[&str]; 9] = [
+        &["standalone", "--config", "p", "--state", "s", "--endpoint", "tcp://x"],
+        &["standalone", "--config", "p", "--state", "s", "--node", "Node_A"],
+        &["standalone", "--config", "p", "--state", "s", "--driver-name", "9x"],
+        &["standalone", "--config", "p", "--state", "s", "--wipes", "0"],
+        &["standalone", "--config", "p", "--state", "s", "--rescan", "0"],
+        &["standalone", "--config", "p", "--state", "s", "--http", "9808"],
+        &["release", "node-a-fast-v1-0123456789abcdef"],
+        &["clean", "../etc"],
+        &["volumes", "-o", "xml"],
+    ];
+    for arguments in wrong {
+        assert!(parse(arguments).is_err(), "{arguments:?} was taken");
+    }
+}
+
+#[test]
+fn a_release_names_the_tenancy() {
+    let Command::Release(tenancy) =
+        parse(&["release", "node-a-fast-v1-0123456789abcdef@7"]).unwrap()
+    else {
+        panic!()
+    };
+
+    assert_eq!(tenancy.id.tenancy.0, 7);
+}
+
+#[test]
+fn the_example_configuration_is_explained_pool_by_pool() {
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/pools.yaml");
+
+    let report = check::report(&example).unwrap();
+
+    for line in [
+        "pool fast-disks: mount points and plain directories, given as directories",
+        "  one that is found holding data is Dirty until a person decides (`berth clean`)",
+        "  after a tenancy everything in it is removed",
+        "pool raw: block devices, given as raw devices",
+    ] {
+        assert!(report.lines().any(|found| found == line), "{line}\n---\n{report}");
+    }
+    assert!(report.ends_with("3 pools, no problem\n"), "{report}");
+}
