@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint unit docs
+.PHONY: help build demo test lint unit sanity docs
 
 help: ## List the chores
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -12,7 +12,13 @@ build: ## Build the binary, optimised: target/release/berth
 	@tools/need cargo cc
 	$(CARGO) build --release --locked
 
-test: lint unit ## Run every test
+demo: ## Show a volume's whole life on this machine, step by step; changes nothing outside a mount namespace of its own
+	@tools/need cargo cc linux
+	@echo "Building (the first time takes a minute or two) ..."
+	@$(CARGO) build --quiet --locked --bin berth --example demo
+	@target/debug/examples/demo
+
+test: lint unit sanity ## Run every test
 
 lint: ## Formatting, clippy and rustdoc, with warnings as errors
 	@tools/need cargo cc
@@ -24,6 +30,11 @@ lint: ## Formatting, clippy and rustdoc, with warnings as errors
 unit: ## Unit and integration tests, with real mounts in private namespaces
 	@tools/need cargo cc go linux root mkfs.ext4 mkfs.xfs mkswap sfdisk
 	$(CARGO) test --locked
+
+sanity: ## Run csi-sanity against the real server: file systems, raw block, the controller on a socket of its own
+	@tools/need cargo cc go linux root
+	$(CARGO) build --quiet --locked --bin berth
+	csi-sanity/run target/debug/berth
 
 docs: ## Build the API documentation: target/doc/berth/index.html
 	$(CARGO) doc --locked --no-deps --document-private-items
