@@ -28,7 +28,7 @@ use crate::observe::metrics::Metrics;
 /// How long calls in flight may take to end once the server is told to.
 const GRACE: Duration = Duration::from_secs(20);
 /// How long an answer may take to its caller; a caller that keeps its connection open for longer is not waited for.
-const FLUSH: Duration = Duration::from_millis(200);
+const FLUSH: Duration = Duration::from_millis(50);
 
 /// Where a server listens: `unix:///ABSOLUTE/PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]

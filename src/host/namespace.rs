@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::{Errno, Error, Result};
+use super::{Error, Result};
 
 /// Moves the calling thread, and every thread and process that it starts from now on, into a mount namespace of its own:
 /// mounts made there are seen by nobody else and vanish with the last process in it.
@@ -13,14 +13,46 @@ use super::{Errno, Error, Result};
 /// Needs `CAP_SYS_ADMIN`. Other threads of the process stay where they are (unshare(2)).
 pub fn enter_private() -> Result<()> {
     let root = Path::new("/");
-    let errno = |errno: nix::Error| Errno::from_raw_os_error(errno as i32);
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)
-        .map_err(errno)
-        .map_err(Error::of("unshare", root))?;
+        .map_err(Error::of_nix("unshare", root))?;
     let none = None::<&Path>;
     mount(none, root, none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .map_err(errno)
-        .map_err(Error::of("mount", root))
+        .map_err(Error::of_nix("mount", root))
+}
+
+/// As [`enter_private`], for who is not root too: in a user namespace of its own, in which it is root and may mount.
+///
+/// The process must have one thread (unshare(2), `CLONE_NEWUSER`). `EPERM` where the kernel or its policy forbids user
+/// namespaces. Says whether a user namespace was needed.
+pub fn enter_private_unprivileged() -> Result<bool> {
+    if nix::unistd::geteuid().is_root() {
+        return enter_private().map(|()| false);
+    }
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(Error::of_nix("unshare(user)", Path::new("/")))?;
+    let maps = [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("0 {user} 1")),
+        ("/proc/self/gid_map", format!("0 {group} 1")),
+    ];
+    for (path, text) in maps {
+        std::fs::write(path, text).map_err(Error::of_io("write", Path::new(path)))?;
+    }
+    enter_private().map(|()| true)
+}
+
+/// Mounts an empty tmpfs of `size` bytes at the directory `path`: a disk for the demonstration.
+pub fn mount_tmpfs(path: &Path, size: u64) -> Result<()> {
+    let options = format!("size={size},mode=755");
+    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+        .map_err(Error::of_nix("mount(tmpfs)", path))
+}
+
+/// Makes the directory `source` appear at the directory `path` too (a bind mount).
+pub fn bind(source: &Path, path: &Path) -> Result<()> {
+    let none = None::<&Path>;
+    mount(Some(source), path, none, MsFlags::MS_BIND, none)
+        .map_err(Error::of_nix("mount(bind)", path))
 }
 
 /// Runs `act` on a thread of its own in a private mount namespace and gives what it gives. Threads that `act` starts
