@@ -48,7 +48,8 @@ pub struct Spec {
     pub pool: PoolName,
     /// What a claim gets from it. Immutable.
     pub mode: Mode,
-    /// The number of its latest tenancy; 0 before the first.
+    /// The number of its latest tenancy. A new record begins at a number that no earlier record of the same volume can
+    /// have reached; see `discover::reconcile`.
     pub tenancy: Tenancy,
     /// Who holds it; absent when it is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
