@@ -15,9 +15,9 @@ use crate::host::{device, wipe};
 const STEP: u64 = 64 << 20;
 /// Bytes of random data written at once.
 const NOISE: usize = 4 << 20;
-/// Bytes at the beginning and at the end of a device that [`erase`] zeroes whatever they hold.
+/// Bytes at the beginning and at the end of a device that [`Target::erase`] zeroes whatever they hold.
 const EDGE: u64 = 1 << 20;
-/// How many signatures and strays [`erase`] takes off before it gives up.
+/// How many signatures and strays [`Target::erase`] takes off before it gives up.
 const STRAYS: usize = 256;
 
 /// An open device and what is being done with it.

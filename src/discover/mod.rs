@@ -1,6 +1,6 @@
 //! Find: what the host has, and the difference to what is recorded.
 //!
-//! One task: something changed, or it is time → [`scan`] → [`mod@reconcile`] → the inventory. The scan looks at the host and
+//! One task: something changed, or it is time → [`mod@scan`] → [`mod@reconcile`] → the inventory. The scan looks at the host and
 //! decides nothing; the decision is pure and sees nothing but the scan and the records; the writes are each conditional
 //! on the record being the one that was decided on, and whatever lost a race is decided again. Only volumes of this node
 //! are read or written. Started by the roles that run on a node.
