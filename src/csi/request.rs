@@ -232,3 +232,6 @@ fn accesses(capabilities: Vec<proto::VolumeCapability>) -> Result<(Vec<Access>, 
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

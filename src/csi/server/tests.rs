@@ -66,3 +66,12 @@ fn a_socket_that_another_server_made_since_is_not_removed() {
 
     assert!(path.exists());
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_an_endpoint_that_reads_back_or_is_refused(text in "(unix:(//)?)?\\PC{0,120}") {
+        if let Ok(endpoint) = text.parse::<Endpoint>() {
+            proptest::prop_assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint);
+        }
+    }
+}
