@@ -11,26 +11,43 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+/// When a task ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// As soon as the process is told to end: servers, which take no new calls then, and wipes, which stop.
+    First,
+    /// When every task that ends first has: what calls in flight still stand on.
+    Last,
+}
+
 /// The long-lived tasks of a role. Any that ends by itself ends the process: half a driver is worse than none.
 #[derive(Debug, Default)]
 pub struct Tasks {
-    running: JoinSet<(&'static str, anyhow::Result<()>)>,
-    cancel: CancellationToken,
+    first: JoinSet<Ended>,
+    last: JoinSet<Ended>,
+    cancel_first: CancellationToken,
+    cancel_last: CancellationToken,
 }
 
-impl Tasks {
-    /// The token that every task listens to.
-    pub fn cancel(&self) -> CancellationToken {
-        self.cancel.clone()
-    }
+/// A task that has ended, with its name.
+type Ended = (&'static str, anyhow::Result<()>);
 
-    /// Starts a task that runs until it is cancelled.
-    pub fn start(
+impl Tasks {
+    /// Starts a task that runs until the token that it is given is cancelled.
+    pub fn start<F>(
         &mut self,
         name: &'static str,
-        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-    ) {
-        self.running.spawn(async move { (name, task.await) });
+        ends: Ends,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let (tasks, token) = match ends {
+            Ends::First => (&mut self.first, &self.cancel_first),
+            Ends::Last => (&mut self.last, &self.cancel_last),
+        };
+        let task = task(token.clone());
+        tasks.spawn(async move { (name, task.await) });
     }
 
     /// Runs until a signal asks to end or a task fails, then cancels every task and waits for them. A second signal
@@ -42,18 +59,24 @@ impl Tasks {
                 info!(signal = name, "ending: calls in flight finish, wipes stop at a safe point");
                 None
             }
-            Some(ended) = self.running.join_next() => Some(unexpected(ended)),
+            Some(ended) = self.first.join_next() => Some(unexpected(ended)),
+            Some(ended) = self.last.join_next() => Some(unexpected(ended)),
         };
-        self.cancel.cancel();
-        let drained = async { while self.running.join_next().await.is_some() {} };
         tokio::select! {
-            () = drained => {}
+            () = self.drain() => {}
             name = signals.next() => {
                 warn!(signal = name, "ending at once: a second signal came");
                 return Err(anyhow!("ended by a second {name} before everything had stopped"));
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    async fn drain(&mut self) {
+        self.cancel_first.cancel();
+        while self.first.join_next().await.is_some() {}
+        self.cancel_last.cancel();
+        while self.last.join_next().await.is_some() {}
     }
 }
 
@@ -97,10 +120,9 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_ends_by_itself_ends_the_others_and_is_named() {
         let mut tasks = Tasks::default();
-        let cancelled = tasks.cancel();
-        tasks.start("scanner", async { Ok(()) });
-        tasks.start("server", async move {
-            cancelled.cancelled().await;
+        tasks.start("scanner", Ends::Last, |_| async { Ok(()) });
+        tasks.start("server", Ends::First, |token| async move {
+            token.cancelled().await;
             Ok(())
         });
 
@@ -112,10 +134,36 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_fails_is_named_with_its_cause() {
         let mut tasks = Tasks::default();
-        tasks.start("cleaner", async { Err(anyhow!("out of order")) });
+        tasks.start("cleaner", Ends::First, |_| async { Err(anyhow!("out of order")) });
 
         let error = tasks.run_until_signal().await.unwrap_err();
 
         assert_eq!(format!("{error:#}"), "the cleaner failed: out of order");
+    }
+
+    #[tokio::test]
+    async fn what_calls_stand_on_ends_after_the_calls() {
+        let mut tasks = Tasks::default();
+        let (answered, mut answer) = tokio::sync::oneshot::channel();
+        tasks.start("failing part", Ends::First, |_| async { Err(anyhow!("failed")) });
+        tasks.start("server", Ends::First, |token| async move {
+            token.cancelled().await;
+            // The call in flight takes its time.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let _ = answered.send(());
+            Ok(())
+        });
+        let (saw, seen) = tokio::sync::oneshot::channel();
+        tasks.start("index", Ends::Last, |token| async move {
+            token.cancelled().await;
+            let _ = saw.send(answer.try_recv().is_ok());
+            Ok(())
+        });
+
+        let _ = tasks.run_until_signal().await;
+
+        assert!(seen.await.unwrap(), "the index ended before the call did");
     }
 }

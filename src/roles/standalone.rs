@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Tasks;
 use super::reload::watch_file;
+use super::{Ends, Tasks};
 use crate::claim::Claims;
 use crate::clean::{Cleaner, CleanerOptions};
 use crate::cli::StandaloneOptions;
@@ -124,62 +123,60 @@ impl Parts {
         sockets: Sockets,
         http: Option<http::Server>,
     ) {
-        let cancel = tasks.cancel();
         let ready = watch::Sender::new(false);
-        self.start_life(tasks, &cancel, ready.clone());
-        let servers = self.servers(options.driver_name.clone(), sockets, &ready);
-        for (name, server, socket) in servers {
-            let token = cancel.clone();
-            tasks.start(name, async move { Ok(server.serve(socket, token).await?) });
+        self.start_life(tasks, ready.clone());
+        for (name, server, socket) in self.servers(options.driver_name, sockets, &ready) {
+            tasks.start(name, Ends::First, |token| async move {
+                Ok(server.serve(socket, token).await?)
+            });
         }
         let (metrics, inventory) = (self.metrics.clone(), self.inventory.clone());
-        let token = cancel.clone();
-        tasks.start("metrics", async move {
+        tasks.start("metrics", Ends::Last, |token| async move {
             gauges::follow(inventory, metrics, token).await;
             Ok(())
         });
-        let (pools, metrics, token) = (self.pools.clone(), self.metrics.clone(), cancel.clone());
-        tasks.start("configuration", watch_file(options.config, pools, metrics, token));
+        let (pools, metrics) = (self.pools.clone(), self.metrics.clone());
+        tasks.start("configuration", Ends::Last, |token| {
+            watch_file(options.config, pools, metrics, token)
+        });
         if let Some(http) = http {
             let (metrics, ready) = (self.metrics.clone(), ready.subscribe());
-            tasks
-                .start("HTTP server", async move { Ok(http.serve(metrics, ready, cancel).await?) });
+            tasks.start("HTTP server", Ends::Last, |token| async move {
+                Ok(http.serve(metrics, ready, token).await?)
+            });
         }
     }
 
     /// Discover, claim, clean; and the word that all of it has begun.
-    fn start_life(
-        &self,
-        tasks: &mut Tasks,
-        cancel: &CancellationToken,
-        ready: watch::Sender<bool>,
-    ) {
-        let (claims, token) = (self.claims.clone(), cancel.clone());
-        tasks.start("claim index", async move {
+    fn start_life(&self, tasks: &mut Tasks, ready: watch::Sender<bool>) {
+        let claims = self.claims.clone();
+        tasks.start("claim index", Ends::Last, |token| async move {
             claims.run(token).await;
             Ok(())
         });
-        let (discovery, token) = (self.discovery.clone(), cancel.clone());
-        tasks.start("discovery", async move {
+        let discovery = self.discovery.clone();
+        tasks.start("discovery", Ends::Last, |token| async move {
             discovery.run(token).await;
             Ok(())
         });
-        let (cleaner, token) = (self.cleaner.clone(), cancel.clone());
-        tasks.start("cleaner", async move {
+        let cleaner = self.cleaner.clone();
+        tasks.start("cleaner", Ends::First, |token| async move {
             cleaner.run(token).await;
             Ok(())
         });
-        let (claims, discovery, token) =
-            (self.claims.clone(), self.discovery.clone(), cancel.clone());
-        tasks.start("readiness", async move {
-            tokio::select! {
-                () = async { claims.ready().await; discovery.ready().await } => {
-                    info!("ready");
-                    ready.send_replace(true);
-                }
-                () = token.cancelled() => return Ok(()),
+        let (claims, discovery) = (self.claims.clone(), self.discovery.clone());
+        tasks.start("readiness", Ends::First, |token| async move {
+            let begun = async {
+                claims.ready().await;
+                discovery.ready().await;
+            };
+            if token.run_until_cancelled(begun).await.is_some() {
+                info!("ready");
+                ready.send_replace(true);
+                token.cancelled().await;
             }
-            token.cancelled().await;
+            // Whoever asks from now on is told to go elsewhere.
+            ready.send_replace(false);
             Ok(())
         });
     }
