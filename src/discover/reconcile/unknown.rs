@@ -198,12 +198,12 @@ fn judged(
     }
 }
 
-/// The tenancy number that a new record begins with: the seconds since the beginning of 2026.
+/// The tenancy number that a new record begins with: the milliseconds since the beginning of 2026.
 ///
 /// The record of a free volume that vanishes is removed, and its name comes back with the disk. Counting from zero again
 /// would give the numbers of its old tenancies to new ones, and a late call about an old tenancy would reach the new
-/// tenant. No volume is claimed more than once a second.
+/// tenant. No volume has more than one tenant a millisecond: each ends with a wipe and two durable writes.
 fn before_the_first(now: Timestamp) -> Tenancy {
-    const BEGINNING: i64 = 1_767_225_600;
-    Tenancy(u64::try_from(now.as_second() - BEGINNING).unwrap_or_default())
+    const BEGINNING: i64 = 1_767_225_600_000;
+    Tenancy(u64::try_from(now.as_millisecond() - BEGINNING).unwrap_or_default())
 }
