@@ -1,0 +1,191 @@
+//! What a person types, against a running server.
+
+#![expect(clippy::unwrap_used, reason = "a test panics where something is not as it must be")]
+
+mod support;
+
+use std::fs;
+use std::process::{Command, Output};
+
+use berth::volume::{LocalVolume, Phase};
+use support::{Berth, Host, MIB};
+
+/// Runs `berth` with arguments and the endpoint of the host's server.
+fn berth_with(host: &Host, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_berth"))
+        .args(arguments)
+        .env("BERTH_ENDPOINT", support::berth::endpoint(host))
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn complaint(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn start(host: &Host, arguments: &[&str]) -> Berth {
+    let config = format!("pools: {{fast: {{path: {}}}}}", host.pool("fast").display());
+    Berth::start_with(host, &config, arguments)
+}
+
+#[test]
+fn volumes_are_shown_as_a_table_wide_and_as_json() {
+    let host = Host::new();
+    host.tmpfs("fast", "v1", 64 * MIB);
+    let berth = start(&host, &[]);
+    let name = berth.wait_phase("v1", Phase::Available).name.to_string();
+
+    let table = stdout(&berth_with(&host, &["volumes"]));
+    let wide = stdout(&berth_with(&host, &["volumes", "-o", "wide"]));
+    let json = stdout(&berth_with(&host, &["volumes", "-o", "json", "--pool", "fast"]));
+    let none = stdout(&berth_with(&host, &["volumes", "-o", "json", "--pool", "slow"]));
+
+    assert!(table.lines().nth(1).unwrap().starts_with(&name) && table.contains("64Mi"), "{table}");
+    assert!(wide.contains(host.pool("fast").join("v1").to_str().unwrap()), "{wide}");
+    let volumes: Vec<LocalVolume> = serde_json::from_str(&json).unwrap();
+    assert_eq!(volumes[0].name.as_str(), name);
+    assert_eq!(none, "[]\n");
+}
+
+#[test]
+fn a_person_cordons_releases_cleans_and_forgets() {
+    let host = Host::new();
+    let source = host.tmpfs("fast", "v1", MIB);
+    let berth = start(&host, &[]);
+    let name = berth.wait_phase("v1", Phase::Available).name.to_string();
+
+    assert!(stdout(&berth_with(&host, &["cordon", &name])).contains("it is Cordoned now"));
+    assert!(berth.create("pvc-1", "fast", 1).is_err());
+    assert!(stdout(&berth_with(&host, &["uncordon", &name])).contains("it is Available now"));
+
+    let id = berth.create("pvc-1", "fast", 1).unwrap().volume_id;
+    assert!(complaint(&berth_with(&host, &["clean", &name])).contains("berth release"));
+    assert!(
+        complaint(&berth_with(&host, &["release", &format!("{name}@1")]))
+            .contains("latest tenancy")
+    );
+    assert!(stdout(&berth_with(&host, &["release", &id])).contains("released"));
+    berth.wait_phase("v1", Phase::Available);
+
+    assert!(
+        complaint(&berth_with(&host, &["forget", &name])).contains("remove it from its pool first")
+    );
+    berth.create("pvc-2", "fast", 1).unwrap();
+    support::unmount(&source);
+    berth.wait_phase("v1", Phase::Lost);
+    assert!(stdout(&berth_with(&host, &["forget", &name])).contains("forgotten"));
+    assert!(berth.volumes().is_empty());
+}
+
+#[test]
+fn without_a_server_a_command_says_where_it_looked() {
+    let host = Host::new();
+
+    let said = complaint(&berth_with(&host, &["volumes"]));
+
+    assert!(said.contains("run/csi.sock") && said.contains("start `berth standalone`"), "{said}");
+    assert_eq!(said.lines().count(), 1);
+}
+
+#[test]
+fn a_second_server_touches_nothing_of_the_first() {
+    let host = Host::new();
+    host.tmpfs("fast", "v1", MIB);
+    let berth = start(&host, &[]);
+    let config = host.path("pools.yaml").display().to_string();
+    let state = host.path("state").display().to_string();
+    let second = |endpoint: &str| {
+        let arguments = [
+            "standalone",
+            "--config",
+            &config,
+            "--state",
+            &state,
+            "--endpoint",
+            endpoint,
+            "--node",
+            "node-a",
+        ];
+        complaint(&Command::new(env!("CARGO_BIN_EXE_berth")).args(arguments).output().unwrap())
+    };
+
+    let same_socket = second(&support::berth::endpoint(&host));
+    let same_state = second(&format!("unix://{}", host.path("run/other.sock").display()));
+
+    assert!(same_socket.contains("another server is listening"), "{same_socket}");
+    assert!(same_state.contains("in use by another process"), "{same_state}");
+    berth.create("pvc-1", "fast", 1).unwrap();
+}
+
+#[test]
+fn a_configuration_is_explained_or_refused_with_its_line() {
+    let host = Host::new();
+    let good = host.path("good.yaml");
+    let bad = host.path("bad.yaml");
+    fs::write(&good, "pools:\n  fast: {path: /mnt/fast}\n").unwrap();
+    fs::write(&bad, "pools:\n  fast:\n    path: /mnt/fast\n    clen: {method: none}\n").unwrap();
+
+    let explained = stdout(&berth_with(&host, &["check-config", good.to_str().unwrap()]));
+    let refused = complaint(&berth_with(&host, &["check-config", bad.to_str().unwrap()]));
+
+    assert!(explained.contains("pool fast: mount points, given as directories"), "{explained}");
+    assert!(refused.contains("bad.yaml:4:5: pools.fast.clen"), "{refused}");
+}
+
+#[test]
+fn a_changed_configuration_is_taken_without_a_restart_and_a_broken_one_is_not() {
+    let host = Host::new();
+    host.tmpfs("fast", "v1", MIB);
+    host.tmpfs("slow", "v2", MIB);
+    let berth = start(&host, &[]);
+    berth.wait_phase("v1", Phase::Available);
+    let hang_up = || support::run(Command::new("kill").args(["-HUP", &berth.pid().to_string()]));
+
+    fs::write(host.path("pools.yaml"), "pools: {fast: {").unwrap();
+    hang_up();
+    berth.wait_for("the refusal", |berth| berth.log().contains("pools.yaml:1:").then_some(()));
+    assert_eq!(berth.volumes().len(), 1);
+
+    let (fast, slow) = (host.pool("fast"), host.pool("slow"));
+    let both = format!(
+        "pools: {{fast: {{path: {}}}, slow: {{path: {}}}}}",
+        fast.display(),
+        slow.display()
+    );
+    fs::write(host.path("pools.yaml"), both).unwrap();
+    hang_up();
+    berth.wait_phase("v2", Phase::Available);
+}
+
+#[test]
+fn health_and_metrics_are_served_where_they_were_asked_for() {
+    let host = Host::new();
+    host.tmpfs("fast", "v1", MIB);
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let berth = start(&host, &["--http", &free]);
+    berth.wait_phase("v1", Phase::Available);
+    let get = |path: &str| {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(&free).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: berth\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+
+    assert!(get("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(get("/readyz").starts_with("HTTP/1.1 200"));
+    let metrics = berth.wait_for("the gauges", |_| {
+        let metrics = get("/metrics");
+        metrics.contains("phase=\"Available\"").then_some(metrics)
+    });
+    assert!(metrics.contains("berth_grpc_calls_total{method=\"Probe\",code=\"OK\"}"), "{metrics}");
+    assert!(metrics.trim_end().ends_with("# EOF"));
+}
