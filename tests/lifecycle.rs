@@ -185,3 +185,21 @@ fn the_server_says_what_it_can_do_and_every_node_has_its_topology() {
     assert_eq!(info.accessible_topology.unwrap().segments["topology.berth.dev/node"], "node-a");
     assert_eq!(info.max_volumes_per_node, 1);
 }
+
+#[test]
+fn directories_of_one_file_system_do_not_each_claim_all_of_it() {
+    let host = Host::new();
+    let disk = host.path("disks/a");
+    fs::create_dir(&disk).unwrap();
+    support::mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs"], &disk);
+    for entry in ["v1", "v2", "v3", "v4"] {
+        fs::create_dir(disk.join(entry)).unwrap();
+        host.bind(&disk.join(entry), "fast", entry);
+    }
+    let berth = Berth::start(&host, &config(&host, DIRECTORIES));
+
+    let capacities: Vec<u64> =
+        berth.volumes().iter().map(|volume| volume.status.capacity.0).collect();
+
+    assert_eq!(capacities, [16 * MIB; 4]);
+}

@@ -6,7 +6,7 @@ use std::fs;
 
 use berth::csi::proto::csi_v1 as csi;
 use berth::csi::proto::operator_v1alpha1 as operator;
-use berth::volume::{LocalVolume, Phase, VolumeId};
+use berth::volume::{Phase, VolumeId};
 use support::{Berth, Host, MIB, requests};
 use tonic::Code;
 
@@ -389,22 +389,4 @@ mod rule_8_what_cannot_be_done_says_so {
         let unstage = requests::unstage(&id, &staging);
         berth.node(async |client| client.node_unstage_volume(unstage).await).unwrap();
     }
-}
-
-#[test]
-fn directories_of_one_file_system_do_not_each_claim_all_of_it() {
-    let host = Host::new();
-    let disk = host.path("disks/a");
-    fs::create_dir(&disk).unwrap();
-    support::mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs"], &disk);
-    for entry in ["v1", "v2", "v3", "v4"] {
-        fs::create_dir(disk.join(entry)).unwrap();
-        host.bind(&disk.join(entry), "fast", entry);
-    }
-    let berth = Berth::start(&host, &plain(&host));
-
-    let capacities: Vec<u64> =
-        berth.volumes().iter().map(|v: &LocalVolume| v.status.capacity.0).collect();
-
-    assert_eq!(capacities, [16 * MIB; 4]);
 }
