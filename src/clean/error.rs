@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-use crate::host::{self, format};
+use crate::host::{self, DeviceNumber, format};
 use crate::volume::CleanReason;
 use crate::{inventory, source};
 
@@ -40,6 +40,33 @@ pub enum Error {
         method: &'static str,
         /// What it needs.
         needs: &'static str,
+    },
+    /// The name by which the volume's device was mounted leads to another device by now.
+    #[error(
+        "not reformatted: {} is device {found} by now and the volume is on device {expected}; mount it by a name that \
+         lasts, as in /dev/disk/by-id",
+        path.display()
+    )]
+    WrongDevice {
+        /// The name.
+        path: PathBuf,
+        /// The device that the volume is on.
+        expected: DeviceNumber,
+        /// The device that the name leads to.
+        found: DeviceNumber,
+    },
+    /// The device holds another file system than the volume.
+    #[error(
+        "not reformatted: the file system on {} has the UUID {found} and the volume has {expected}; mount the right disk",
+        path.display()
+    )]
+    WrongFilesystem {
+        /// The device.
+        path: PathBuf,
+        /// The UUID of the volume's file system.
+        expected: String,
+        /// The UUID that was found.
+        found: String,
     },
     /// No new file system was made.
     #[error("not reformatted")]
@@ -99,6 +126,8 @@ impl Error {
             | Self::Host(_)
             | Self::Refilled { .. }
             | Self::Unsuitable { .. }
+            | Self::WrongDevice { .. }
+            | Self::WrongFilesystem { .. }
             | Self::Format(_)
             | Self::NotStarted { .. }
             | Self::Failed { .. }

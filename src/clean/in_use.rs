@@ -52,15 +52,17 @@ impl Own {
 
 fn here<'a>(shown: impl Iterator<Item = &'a Mount>, own: &Own) -> Vec<String> {
     let others = shown.filter(|mount| !own.has(&mount.mount_point));
-    others.map(|mount| format!("a mount at {}", mount.mount_point.display())).collect()
+    others.map(named).collect()
+}
+
+/// A mount that is in the way, for a sentence.
+pub(super) fn named(mount: &Mount) -> String {
+    format!("a mount at {}", mount.mount_point.display())
 }
 
 fn elsewhere<'a>(shown: impl Iterator<Item = &'a Mount>, own: &Own) -> Vec<String> {
     let others = shown.filter(|mount| !own.has_mirrored(&mount.mount_point));
-    let named = |mount: &Mount| {
-        format!("a mount at {} in another mount namespace", mount.mount_point.display())
-    };
-    others.map(named).collect()
+    others.map(|mount| format!("{} in another mount namespace", named(mount))).collect()
 }
 
 /// The mounts that show the volume: its directory or what lies beneath, a file system on the device, its device node.

@@ -2,4 +2,5 @@
 
 mod devices;
 mod directories;
+mod reformat;
 mod world;

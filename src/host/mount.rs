@@ -120,19 +120,35 @@ impl Detached {
         Ok(Self { descriptor, path: path.to_owned() })
     }
 
-    /// Mounts the file system of type `fs_type` on `device`, with `options` of the file system (`discard`, `lazytime`).
+    /// Mounts the file system of type `fs_type` on `device`, with `options` of the file system (`discard`, `commit=5`).
     ///
     /// The kernel opens the device by its path: compare [`Seen::id`] of [`Detached::look`] with the number of the device
     /// that was checked before attaching it.
     pub fn filesystem(fs_type: &str, device: &Path, options: &[&str]) -> Result<Self> {
-        let failed = |call| Error::of::<Errno>(call, device);
-        let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen"))?;
-        fsconfig_set_string(&context, c"source", device).map_err(failed("fsconfig(source)"))?;
+        let context = begin(fs_type, device)?;
         for option in options {
-            fsconfig_set_flag(&context, *option).map_err(failed("fsconfig(option)"))?;
+            set_option(&context, option).map_err(Error::of("fsconfig(option)", device))?;
         }
-        fsconfig_create(&context).map_err(failed("fsconfig(create)"))?;
-        let descriptor = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        Self::finish(&context, device)
+    }
+
+    /// As [`Detached::filesystem`] with the options that a mount table shows, of which some kernels print more than they
+    /// take; gives those that were not taken.
+    pub fn filesystem_again<'a>(
+        fs_type: &str,
+        device: &Path,
+        options: &[&'a str],
+    ) -> Result<(Self, Vec<&'a str>)> {
+        let context = begin(fs_type, device)?;
+        let refused = options.iter().filter(|option| set_option(&context, option).is_err());
+        let refused = refused.copied().collect();
+        Ok((Self::finish(&context, device)?, refused))
+    }
+
+    fn finish(context: &OwnedFd, device: &Path) -> Result<Self> {
+        let failed = |call| Error::of::<Errno>(call, device);
+        fsconfig_create(context).map_err(failed("fsconfig(create)"))?;
+        let descriptor = fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
             .map_err(failed("fsmount"))?;
         Ok(Self { descriptor, path: device.to_owned() })
     }
@@ -172,6 +188,22 @@ impl Detached {
 impl AsFd for Detached {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+}
+
+/// Begins to mount the file system of type `fs_type` on `device` (fsopen(2)).
+fn begin(fs_type: &str, device: &Path) -> Result<OwnedFd> {
+    let failed = |call| Error::of::<Errno>(call, device);
+    let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen"))?;
+    fsconfig_set_string(&context, c"source", device).map_err(failed("fsconfig(source)"))?;
+    Ok(context)
+}
+
+/// Sets one option, `NAME` or `NAME=VALUE`.
+fn set_option(context: &OwnedFd, option: &str) -> std::result::Result<(), Errno> {
+    match option.split_once('=') {
+        Some((name, value)) => fsconfig_set_string(context, name, value),
+        None => fsconfig_set_flag(context, option),
     }
 }
 

@@ -6,7 +6,7 @@ use super::world::{World, in_world};
 use crate::host::mount::fixture::{Disk, bind, mount, tmpfs, unmount};
 use crate::volume::{CleanMethod, CleanPolicy, CleanReason, LocalVolume, Mode};
 
-fn entries(path: &Path) -> Vec<String> {
+pub(super) fn entries(path: &Path) -> Vec<String> {
     let names = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     names.collect()
 }
@@ -239,81 +239,5 @@ fn lost_and_found_of_ext4_stays_and_what_was_put_in_it_goes() {
 
         assert_eq!(entries(&path), ["lost+found"]);
         assert_eq!(entries(&path.join("lost+found")), [""; 0]);
-    });
-}
-
-fn reformat(fs_type: &'static str, mib: u64) {
-    in_world(async |world| {
-        let disk = Disk::formatted(fs_type, mib);
-        let path = world.base.join("v1");
-        mount(fs_type, disk.path(), &path);
-        let name = world.released(&path, Mode::Filesystem, CleanMethod::Reformat).await;
-        fs::write(path.join("data"), "a tenant's").unwrap();
-        let before = world.volume(&name).await;
-
-        let cleaned = world.cleaned(&name).await;
-
-        assert!(!path.join("data").exists());
-        assert!(
-            crate::source::Source::open(&cleaned).is_ok(),
-            "it is not the same volume any more"
-        );
-        assert_eq!(cleaned.name, before.name);
-    });
-}
-
-#[test]
-fn a_reformatted_ext4_volume_is_the_same_volume_and_empty() {
-    reformat("ext4", 32);
-}
-
-#[test]
-fn a_reformatted_xfs_volume_is_the_same_volume_and_empty() {
-    reformat("xfs", 320);
-}
-
-#[test]
-fn a_reformat_that_was_cut_off_after_the_mount_was_taken_away_is_ended_by_the_next_agent() {
-    in_world(async |world| {
-        let disk = Disk::formatted("ext4", 32);
-        let path = world.base.join("v1");
-        mount("ext4", disk.path(), &path);
-        let name = world.released(&path, Mode::Filesystem, CleanMethod::Reformat).await;
-        fs::write(path.join("data"), "a tenant's").unwrap();
-        let volume = world.volume(&name).await;
-        let source = crate::source::Source::open(&volume).unwrap();
-        let remount = super::super::reformat::plan(&volume, &source).unwrap();
-        drop(source);
-        unmount(&path);
-        let begun = |volume: &LocalVolume| {
-            let mut status = volume.status.clone();
-            status.cleaning = Some(crate::volume::Cleaning {
-                tenancy: volume.spec.tenancy,
-                method: CleanMethod::Reformat,
-                started: jiff::Timestamp::UNIX_EPOCH,
-                entries: 0,
-                bytes: crate::volume::Bytes(0),
-                remount: Some(remount.clone()),
-            });
-            Some(status)
-        };
-        crate::inventory::Inventory::modify_status(&world.inventory, &name, begun).await.unwrap();
-
-        world.cleaned(&name).await;
-
-        assert_eq!(entries(&path), ["lost+found"]);
-    });
-}
-
-#[test]
-fn a_reformat_of_what_is_no_whole_file_system_is_refused_by_its_reason() {
-    in_world(async |world| {
-        let path = world.base.join("plain");
-        fs::create_dir(&path).unwrap();
-        let name = world.released(&path, Mode::Filesystem, CleanMethod::Reformat).await;
-
-        let said = world.refused(&name, CleanReason::WipeFailed).await;
-
-        assert!(said.contains("reformat needs a whole file system"), "{said}");
     });
 }

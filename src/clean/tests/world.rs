@@ -16,6 +16,9 @@ use crate::volume::{
     CleanMethod, Fingerprint, LocalVolume, Mode, RootAttributes, VolumeName, fixture,
 };
 
+/// How long a test waits for something that has to happen before it fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 pub(super) struct World {
     pub(super) base: PathBuf,
     pub(super) inventory: Embedded,
@@ -93,7 +96,8 @@ impl World {
             if condition(&volume) {
                 return volume;
             }
-            assert!(events.next().await.is_some());
+            let event = tokio::time::timeout(PATIENCE, events.next()).await;
+            assert!(matches!(event, Ok(Some(_))), "waited in vain: {:?}", volume.status);
         }
     }
 
