@@ -17,7 +17,7 @@ use crate::volume::{
 };
 
 /// How long a test waits for something that has to happen before it fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) struct World {
     pub(super) base: PathBuf,
