@@ -140,6 +140,12 @@ impl Embedded {
         }
     }
 
+    /// The names of all volumes.
+    pub(super) fn names(&self) -> Vec<VolumeName> {
+        let volumes = self.running.memory.volumes();
+        volumes.iter().map(|recorded| recorded.volume.name.clone()).collect()
+    }
+
     async fn ask(&self, change: Change) -> Result<Arc<Recorded>, Error> {
         let (answer, answered) = oneshot::channel();
         let request = Request::Change(change, answer);

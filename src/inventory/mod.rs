@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod embedded;
+pub mod replica;
 
 use std::future::Future;
 
@@ -89,6 +90,12 @@ pub trait Inventory: Clone + Send + Sync + 'static {
 
     /// One volume; [`Error::NotFound`] if there is none of that name.
     fn get(&self, name: &VolumeName) -> impl Future<Output = Result<Recorded, Error>> + Send;
+
+    /// As [`Inventory::get`], and knows what was decided before the call, by whichever process, where the store can be
+    /// asked for that.
+    fn latest(&self, name: &VolumeName) -> impl Future<Output = Result<Recorded, Error>> + Send {
+        self.get(name)
+    }
 
     /// Adds a volume; [`Error::Exists`] if there is one of that name.
     fn add(&self, volume: LocalVolume) -> impl Future<Output = Result<Recorded, Error>> + Send;

@@ -1,0 +1,81 @@
+//! What is to be done so that ledger and remote store say the same of one volume. Pure.
+
+use crate::volume::{LocalVolume, Status};
+
+/// One step towards agreement. After it the two are compared again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// They agree.
+    Nothing,
+    /// The ledger does not know the volume: it was lost, or is new. It learns all of it.
+    Adopt,
+    /// The remote store does not know the volume: it is new, or its object was lost. It learns all of it.
+    Publish(Box<LocalVolume>),
+    /// Something was decided, and the ledger learns it.
+    Take,
+    /// Something was seen, and the remote store learns it.
+    Tell(Box<Status>),
+    /// The remote store was set back to an earlier tenancy, as by an old backup. It learns all of it anew.
+    Replace(Box<LocalVolume>),
+}
+
+/// The next step, from what each of them has.
+///
+/// The remote store decides and the ledger sees. Only a tenancy never goes back, whoever says so: the id of a tenancy
+/// that has begun must not be given to another tenant.
+pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&LocalVolume>) -> Step {
+    match (ledger, remote) {
+        (None, None) => Step::Nothing,
+        (None, Some(_)) => Step::Adopt,
+        (Some(ledger), None) => Step::Publish(Box::new(ledger.clone())),
+        (Some(ledger), Some(remote)) if remote.spec.tenancy < ledger.spec.tenancy => {
+            Step::Replace(Box::new(ledger.clone()))
+        }
+        (Some(ledger), Some(remote)) if remote.spec != ledger.spec => Step::Take,
+        (Some(ledger), Some(remote)) if remote.status != ledger.status => {
+            Step::Tell(Box::new(ledger.status.clone()))
+        }
+        (Some(_), Some(_)) => Step::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::fixture::{available, claimed_by, holds};
+    use crate::volume::{HealthReason, Tenancy};
+
+    fn lost() -> LocalVolume {
+        let mut volume = available();
+        volume.status.conditions.healthy = holds(false, HealthReason::Missing);
+        volume
+    }
+
+    #[test]
+    fn whoever_does_not_know_a_volume_learns_all_of_it() {
+        let volume = claimed_by("pvc-1");
+
+        assert_eq!(next(None, Some(&volume)), Step::Adopt);
+        assert_eq!(next(Some(&volume), None), Step::Publish(Box::new(volume.clone())));
+        assert_eq!(next(Some(&volume), Some(&volume)), Step::Nothing);
+        assert_eq!(next(None, None), Step::Nothing);
+    }
+
+    #[test]
+    fn what_was_decided_goes_to_the_ledger_before_what_was_seen_goes_to_the_remote_store() {
+        let decided = claimed_by("pvc-1");
+
+        assert_eq!(next(Some(&lost()), Some(&decided)), Step::Take);
+        let told = LocalVolume { spec: decided.spec.clone(), ..lost() };
+        assert_eq!(next(Some(&told), Some(&decided)), Step::Tell(Box::new(told.status.clone())));
+    }
+
+    #[test]
+    fn a_remote_store_that_was_set_back_does_not_set_a_tenancy_back() {
+        let mut ahead = available();
+        ahead.spec.tenancy = Tenancy(9);
+        ahead.status.clean_for = Some(Tenancy(9));
+
+        assert_eq!(next(Some(&ahead), Some(&available())), Step::Replace(Box::new(ahead.clone())));
+    }
+}

@@ -1,0 +1,397 @@
+//! A replica of an embedded store, which stands for the one that all nodes share: the contract, and what happens when one of
+//! the two is away, lost or set back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::inventory::contract::{Place, contract};
+use crate::volume::fixture::{available, claim, claimed_by, delete, holds, named};
+use crate::volume::{Bytes, HealthReason, Tenancy};
+
+/// A remote store that can be out of reach.
+#[derive(Debug, Clone)]
+struct Remote {
+    store: Embedded,
+    away: Arc<AtomicBool>,
+}
+
+impl Remote {
+    fn open(state: &TempDir) -> Self {
+        Self { store: Embedded::open(state.path()).unwrap(), away: Arc::default() }
+    }
+
+    fn go_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    fn store(&self) -> Result<&Embedded, Error> {
+        match self.away.load(Ordering::SeqCst) {
+            false => Ok(&self.store),
+            true => Err(Error::OutcomeUnknown { context: "a test", source: "out of reach".into() }),
+        }
+    }
+}
+
+impl Inventory for Remote {
+    async fn list(&self) -> Result<Vec<Recorded>, Error> {
+        self.store()?.list().await
+    }
+
+    async fn get(&self, name: &VolumeName) -> Result<Recorded, Error> {
+        self.store()?.get(name).await
+    }
+
+    async fn add(&self, volume: LocalVolume) -> Result<Recorded, Error> {
+        self.store()?.add(volume).await
+    }
+
+    async fn decide(&self, name: &VolumeName, at: Version, spec: Spec) -> Result<Recorded, Error> {
+        self.store()?.decide(name, at, spec).await
+    }
+
+    async fn observe(&self, name: &VolumeName, at: Version, to: Status) -> Result<Recorded, Error> {
+        self.store()?.observe(name, at, to).await
+    }
+
+    async fn remove(&self, name: &VolumeName, at: Version) -> Result<(), Error> {
+        self.store()?.remove(name, at).await
+    }
+
+    fn watch(&self) -> impl Stream<Item = Event> + Send + Unpin + 'static {
+        self.store.watch()
+    }
+}
+
+/// The state directories of a ledger and of the remote store, and the tasks that keep stores in them equal.
+struct Directories {
+    ledger: TempDir,
+    remote: TempDir,
+    running: CancellationToken,
+}
+
+impl Directories {
+    /// Opens both and keeps them equal.
+    fn start(&self) -> (Replica<Remote>, CancellationToken) {
+        let ledger = Embedded::open(self.ledger.path()).unwrap();
+        let replica = Replica::new(ledger, Remote::open(&self.remote));
+        let (running, token) = (replica.clone(), self.running.child_token());
+        let cancel = token.clone();
+        tokio::spawn(async move { running.run(cancel).await });
+        (replica, token)
+    }
+
+    /// Loses what is beneath `state`.
+    fn lose(state: &TempDir) {
+        for entry in std::fs::read_dir(state.path()).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+}
+
+impl Drop for Directories {
+    fn drop(&mut self) {
+        self.running.cancel();
+    }
+}
+
+impl Place for Directories {
+    type Store = Replica<Remote>;
+
+    fn new() -> Self {
+        Self {
+            ledger: tempfile::tempdir().unwrap(),
+            remote: tempfile::tempdir().unwrap(),
+            running: CancellationToken::new(),
+        }
+    }
+
+    async fn open(&self) -> Replica<Remote> {
+        self.start().0
+    }
+
+    async fn close(&self, replica: Replica<Remote>) {
+        stop(replica).await;
+    }
+}
+
+contract!(Directories);
+
+async fn stop(replica: Replica<Remote>) {
+    replica.remote.store.clone().close().await;
+    replica.ledger.clone().close().await;
+}
+
+/// Waits until both stores have exactly the same volumes, and gives them.
+async fn equal(replica: &Replica<Remote>) -> Vec<LocalVolume> {
+    let volumes = |all: Vec<Recorded>| all.into_iter().map(|one| one.volume).collect::<Vec<_>>();
+    let wait = async {
+        loop {
+            let ledger = volumes(replica.ledger.list().await.unwrap());
+            if ledger == volumes(replica.remote.store.list().await.unwrap()) {
+                return ledger;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), wait).await.expect("they never became equal")
+}
+
+fn lost(volume: &LocalVolume) -> Option<Status> {
+    let mut status = volume.status.clone();
+    status.conditions.healthy = holds(false, HealthReason::Missing);
+    Some(status)
+}
+
+#[tokio::test]
+async fn what_is_seen_while_the_remote_store_is_away_is_durable_and_told_later() {
+    let directories = Directories::new();
+    let (replica, _) = directories.start();
+    let added = replica.add(available()).await.unwrap();
+    equal(&replica).await;
+    replica.remote.go_away(true);
+
+    replica.modify_status(&added.volume.name, lost).await.unwrap();
+
+    assert!(!replica.get(&added.volume.name).await.unwrap().volume.is_healthy());
+    assert!(!replica.latest(&added.volume.name).await.unwrap().volume.is_healthy());
+    assert!(replica.remote.store.list().await.unwrap()[0].volume.is_healthy());
+    replica.remote.go_away(false);
+    assert!(!equal(&replica).await[0].is_healthy());
+}
+
+#[tokio::test]
+async fn nothing_is_decided_while_the_remote_store_is_away() {
+    let directories = Directories::new();
+    let (replica, _) = directories.start();
+    let added = replica.add(available()).await.unwrap();
+    equal(&replica).await;
+    replica.remote.go_away(true);
+
+    let decided =
+        replica.decide(&added.volume.name, added.version, added.volume.cordoned(true)).await;
+
+    assert!(matches!(decided, Err(Error::OutcomeUnknown { .. })), "{decided:?}");
+    assert_eq!(replica.list().await.unwrap(), [added]);
+}
+
+#[tokio::test]
+async fn a_claim_that_the_ledger_has_not_heard_of_is_known_to_whoever_asks_for_the_latest() {
+    let directories = Directories::new();
+    let (replica, running) = directories.start();
+    let name = replica.add(available()).await.unwrap().volume.name;
+    equal(&replica).await;
+    running.cancel();
+    let claimed =
+        |volume: &LocalVolume| Ok::<_, Error>(volume.claimed(claim("pvc-1"), delete()).unwrap());
+    replica.remote.store.modify_spec(&name, claimed).await.unwrap();
+
+    let latest = replica.latest(&name).await.unwrap();
+
+    assert!(latest.volume.spec.claim.is_some());
+    assert_eq!(replica.get(&name).await.unwrap(), latest);
+}
+
+#[tokio::test]
+async fn volumes_whose_objects_are_all_deleted_come_back_with_their_claims() {
+    let directories = Directories::new();
+    let (replica, _) = directories.start();
+    replica.add(claimed_by("pvc-1")).await.unwrap();
+    replica.add(named("v2", Bytes(1 << 30))).await.unwrap();
+    let before = equal(&replica).await;
+
+    for recorded in replica.remote.store.list().await.unwrap() {
+        replica.remote.store.remove(&recorded.volume.name, recorded.version).await.unwrap();
+    }
+
+    assert_eq!(equal(&replica).await, before);
+}
+
+#[tokio::test]
+async fn a_remote_store_that_was_lost_while_the_agent_was_down_is_written_anew() {
+    let directories = Directories::new();
+    let (replica, _) = directories.start();
+    replica.add(claimed_by("pvc-1")).await.unwrap();
+    let before = equal(&replica).await;
+    stop(replica).await;
+    Directories::lose(&directories.remote);
+
+    let (replica, _) = directories.start();
+
+    replica.ready().await;
+    assert_eq!(equal(&replica).await, before);
+}
+
+#[tokio::test]
+async fn a_ledger_that_was_lost_is_taken_from_the_remote_store_before_the_replica_is_ready() {
+    let directories = Directories::new();
+    let (replica, _) = directories.start();
+    replica.add(claimed_by("pvc-1")).await.unwrap();
+    let before = equal(&replica).await;
+    stop(replica).await;
+    Directories::lose(&directories.ledger);
+
+    let (replica, _) = directories.start();
+    replica.ready().await;
+
+    let ledger = replica.list().await.unwrap();
+    assert_eq!(ledger.into_iter().map(|one| one.volume).collect::<Vec<_>>(), before);
+}
+
+#[tokio::test]
+async fn a_replica_is_not_ready_while_the_remote_store_is_away() {
+    let directories = Directories::new();
+    let (replica, _) = directories.start();
+    replica.remote.go_away(true);
+    replica.add(available()).await.unwrap();
+
+    let early = tokio::time::timeout(Duration::from_millis(50), async {
+        equal(&replica).await;
+    });
+
+    assert!(early.await.is_err(), "the remote store was told while it was away");
+    replica.remote.go_away(false);
+    replica.ready().await;
+    equal(&replica).await;
+}
+
+#[tokio::test]
+async fn a_tenancy_never_goes_back_when_the_remote_store_is_set_back() {
+    let directories = Directories::new();
+    let (replica, _) = directories.start();
+    let name = replica.add(available()).await.unwrap().volume.name;
+    equal(&replica).await;
+    let (mut ahead, old) = (replica.get(&name).await.unwrap(), available());
+    ahead.volume.spec.tenancy = Tenancy(5);
+    replica.decide(&name, ahead.version, ahead.volume.spec.clone()).await.unwrap();
+    let ahead = equal(&replica).await;
+
+    let now = replica.remote.store.get(&name).await.unwrap();
+    replica.remote.store.decide(&name, now.version, old.spec).await.unwrap();
+
+    assert_eq!(equal(&replica).await, ahead);
+}
+
+#[tokio::test]
+async fn old_news_of_the_remote_store_is_not_taken_for_new() {
+    let directories = Directories::new();
+    let (replica, running) = directories.start();
+    let name = replica.add(available()).await.unwrap().volume.name;
+    equal(&replica).await;
+    running.cancel();
+    let claimed =
+        |volume: &LocalVolume| Ok::<_, Error>(volume.claimed(claim("pvc-1"), delete()).unwrap());
+    let claimed = replica.remote.store.modify_spec(&name, claimed).await.unwrap();
+    let release =
+        |volume: &LocalVolume| Ok::<_, Error>(volume.released(volume.spec.tenancy).unwrap());
+    let released = replica.remote.store.modify_spec(&name, release).await.unwrap();
+
+    replica.take(&released).await.unwrap();
+    let now = replica.take(&claimed).await.unwrap();
+
+    assert_eq!(now.volume.spec, released.volume.spec);
+}
+
+#[tokio::test]
+async fn a_volume_that_is_removed_leaves_both_and_stays_away() {
+    let directories = Directories::new();
+    let (replica, _) = directories.start();
+    for _ in 0..50 {
+        let added = replica.add(available()).await.unwrap();
+        equal(&replica).await;
+
+        replica.remove(&added.volume.name, added.version).await.unwrap();
+
+        assert_eq!(equal(&replica).await, []);
+    }
+}
+
+/// What may happen to one of three volumes, at either side.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    Add,
+    Claim,
+    Release,
+    Lose,
+    Remove,
+    DeleteObject,
+    Away(bool),
+}
+
+fn happenings() -> impl Strategy<Value = Vec<(usize, Happening)>> {
+    let happening = prop_oneof![
+        Just(Happening::Add),
+        Just(Happening::Claim),
+        Just(Happening::Release),
+        Just(Happening::Lose),
+        Just(Happening::Remove),
+        Just(Happening::DeleteObject),
+        any::<bool>().prop_map(Happening::Away),
+    ];
+    prop::collection::vec((0_usize..3, happening), 1..30)
+}
+
+/// Makes it happen where it can; what is refused does not.
+async fn happen(replica: &Replica<Remote>, number: usize, happening: Happening) {
+    let volume = named(&format!("v{number}"), Bytes(1 << 30));
+    let (name, remote) = (volume.name.clone(), &replica.remote);
+    match happening {
+        Happening::Add => drop(replica.add(volume).await),
+        Happening::Lose => drop(replica.modify_status(&name, lost).await),
+        Happening::Away(away) => remote.go_away(away),
+        Happening::Claim => {
+            let name_of_claim = format!("pvc-{number}");
+            let claim = |volume: &LocalVolume| {
+                volume.claimed(claim(&name_of_claim), delete()).map_err(|_| refused())
+            };
+            drop(remote.modify_spec(&name, claim).await);
+        }
+        Happening::Release => {
+            let release =
+                |volume: &LocalVolume| volume.released(volume.spec.tenancy).map_err(|_| refused());
+            drop(remote.modify_spec(&name, release).await);
+        }
+        Happening::Remove => {
+            if let Ok(now) = replica.get(&name).await {
+                drop(replica.remove(&name, now.version).await);
+            }
+        }
+        Happening::DeleteObject => {
+            if let Ok(now) = remote.store.get(&name).await {
+                drop(remote.remove(&name, now.version).await);
+            }
+        }
+    }
+}
+
+fn refused() -> Error {
+    Error::NotWritten { context: "a test", source: "refused".into() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn whatever_happens_both_end_equal_and_no_tenancy_went_back(storm in happenings()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let directories = Directories::new();
+            let (replica, _) = directories.start();
+            let mut reached = std::collections::BTreeMap::new();
+            for (number, happening) in storm {
+                happen(&replica, number, happening).await;
+                for known in replica.list().await.unwrap() {
+                    let most = reached.entry(known.volume.name).or_insert(Tenancy(0));
+                    *most = known.volume.spec.tenancy.max(*most);
+                }
+            }
+            replica.remote.go_away(false);
+
+            for volume in equal(&replica).await {
+                // A volume that was removed and added again begins anew; the agent numbers those from the clock.
+                assert!(volume.spec.tenancy <= reached[&volume.name].next());
+            }
+        });
+    }
+}
