@@ -32,6 +32,7 @@
 pub mod claim;
 pub mod clean;
 pub mod cli;
+pub mod cluster;
 pub mod csi;
 pub mod discover;
 pub mod health;

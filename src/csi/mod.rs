@@ -24,8 +24,7 @@ pub use operator::OperatorService;
 pub use request::Error as RequestError;
 pub use server::{Endpoint, InvalidEndpoint, Server, ServerError, Socket};
 
-/// The topology key of every volume and node; its value is [`crate::volume::NodeName::topology_value`].
-pub const TOPOLOGY_KEY: &str = "topology.berth.dev/node";
+pub use crate::volume::TOPOLOGY_KEY;
 
 /// What a unary call gives.
 type Rpc<T> = Result<tonic::Response<T>, tonic::Status>;

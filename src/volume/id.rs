@@ -14,6 +14,8 @@ use sha2::{Digest, Sha256};
 pub const VOLUME_NAME_MAX: usize = 100;
 /// Bytes that a [`ClaimName`] may have (CSI specification, `CreateVolumeRequest.name`).
 pub const CLAIM_NAME_MAX: usize = 128;
+/// The topology key of every volume and node; its value is [`NodeName::topology_value`].
+pub const TOPOLOGY_KEY: &str = "topology.berth.dev/node";
 /// Hexadecimal digits of the hash at the end of a volume's name: 64 bits.
 const HASH_DIGITS: usize = 16;
 /// Bytes of the longest legal Kubernetes object name (RFC 1123 subdomain).

@@ -20,8 +20,8 @@ pub use capacity::{Bytes, CapacityRange, InvalidBytes, share};
 pub use condition::{CleanReason, Condition, Conditions, HealthReason};
 pub use fingerprint::{DeviceIdentity, FilesystemIdentity, Fingerprint};
 pub use id::{
-    CLAIM_NAME_MAX, ClaimName, InvalidName, NodeName, PoolName, Tenancy, VOLUME_NAME_MAX, VolumeId,
-    VolumeName,
+    CLAIM_NAME_MAX, ClaimName, InvalidName, NodeName, PoolName, TOPOLOGY_KEY, Tenancy,
+    VOLUME_NAME_MAX, VolumeId, VolumeName,
 };
 pub use policy::{CleanMethod, CleanPolicy, NewVolumes};
 pub use transition::{ClaimRefused, ForgetRefused, ReleaseRefused};
