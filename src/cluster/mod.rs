@@ -6,7 +6,11 @@
 //! transitions. The roles start it.
 
 pub mod capacity;
+mod claims;
+pub mod lost_nodes;
 pub mod own_node;
+
+pub use claims::DELETE_ANNOTATION;
 
 use futures_util::{Stream, StreamExt};
 use kube::runtime::{WatchStreamExt, watcher};

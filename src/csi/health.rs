@@ -37,7 +37,8 @@ fn severity(reason: HealthReason) -> Option<csi::VolumeHealthErrorType> {
         | HealthReason::Replaced
         | HealthReason::ReadError
         | HealthReason::ProbeTimeout
-        | HealthReason::PoolGone => Some(csi::VolumeHealthErrorType::Inaccessible),
+        | HealthReason::PoolGone
+        | HealthReason::NodeGone => Some(csi::VolumeHealthErrorType::Inaccessible),
     }
 }
 

@@ -58,6 +58,8 @@ pub enum HealthReason {
     ProbeTimeout,
     /// Its pool is no longer in the configuration of its node.
     PoolGone,
+    /// Its Node is no longer in the cluster.
+    NodeGone,
 }
 
 impl HealthReason {
@@ -71,6 +73,7 @@ impl HealthReason {
             Self::ReadError => "ReadError",
             Self::ProbeTimeout => "ProbeTimeout",
             Self::PoolGone => "PoolGone",
+            Self::NodeGone => "NodeGone",
         }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
         },
         status: Status {
             path: format!("/mnt/fast/{entry}"),
+            node_uid: None,
             fingerprint,
             capacity,
             fs_type: Some("ext4".into()),

@@ -113,6 +113,9 @@ pub struct PersistentVolumeClaim {
 pub struct Status {
     /// Where it was last seen: the entry in its pool's directory. Always UTF-8; other names are not offered.
     pub path: String,
+    /// The UID of the Node object that its agent served when it was last seen; absent without Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_uid: Option<String>,
     /// What it is.
     pub fingerprint: Fingerprint,
     /// Its size.

@@ -223,3 +223,20 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<LocalVolume>(&text).unwrap(), world.volume);
     }
 }
+
+#[test]
+fn a_volume_of_a_node_that_is_gone_is_lost_and_mounted_nowhere() {
+    let mut volume = claimed_by("pvc-1");
+    volume.status.published.push(Published {
+        path: "/var/lib/kubelet/pod".into(),
+        staging: false,
+        read_only: false,
+        access: AccessMode::SingleNodeWriter,
+    });
+
+    let gone = LocalVolume { status: volume.node_gone(Timestamp::now()).unwrap(), ..volume };
+
+    assert_eq!(gone.phase(), Phase::Lost);
+    assert!(gone.released(gone.spec.tenancy).unwrap().claim.is_none());
+    assert_eq!(gone.node_gone(Timestamp::now()), None);
+}

@@ -144,6 +144,25 @@ impl LocalVolume {
         self.with_clean(clean_condition(self, reason, message, now), |_| ())
     }
 
+    /// Its Node is no longer in the cluster, and with it every mount. Absent where that is known.
+    pub fn node_gone(&self, now: Timestamp) -> Option<Status> {
+        let node = &self.spec.node;
+        let message = format!(
+            "{} was on node {node}, which is no longer in the cluster: delete the claim to give it up",
+            self.status.path
+        );
+        let gone = Condition { status: false, reason: HealthReason::NodeGone, message, since: now };
+        let mut status = self.status.clone();
+        status.published.clear();
+        status.conditions.healthy = self.status.conditions.healthy.then(gone);
+        (!self.is_node_gone() || status.published != self.status.published).then_some(status)
+    }
+
+    /// Whether [`LocalVolume::node_gone`] was recorded.
+    pub fn is_node_gone(&self) -> bool {
+        self.status.conditions.healthy.reason == HealthReason::NodeGone
+    }
+
     fn with_clean(
         &self,
         clean: Condition<CleanReason>,

@@ -154,6 +154,7 @@ pub(super) fn volume(
     let present = format!("{path} is present and can be read");
     let status = Status {
         path: path.clone(),
+        node_uid: None,
         fingerprint: seen.facts.fingerprint.clone(),
         capacity,
         fs_type: seen.facts.fs_type.clone(),

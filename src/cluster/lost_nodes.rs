@@ -1,0 +1,281 @@
+//! Nodes that are gone, and what becomes of their volumes.
+//!
+//! A volume records which Node object its agent served when it was last seen (`status.nodeUid`). Once that object has
+//! been gone for a grace period, all caches being filled and the API server having been asked again, its free volumes are
+//! removed from the inventory and its claimed ones are Lost: the claim's `PersistentVolumeClaim` and `PersistentVolume`
+//! say so by an event. Where the claim's StorageClass says so by the annotation
+//! `berth.dev/delete-claims-of-lost-nodes: "true"`, the `PersistentVolumeClaim` is deleted, so that a StatefulSet makes another one and starts
+//! elsewhere. A Node that was made anew under its old name is another object, whose agent says what it has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, ResourceExt};
+use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::claims::ClaimObjects;
+use crate::inventory::{self, Inventory, Recorded};
+use crate::volume::{LocalVolume, NodeName, VolumeName};
+
+/// How often everything is looked at though nothing was heard.
+const ROUND: Duration = Duration::from_secs(30);
+
+/// A Node object, as a volume records it: its name, and its UID where that is known.
+type Identity = (NodeName, Option<String>);
+
+/// The task that takes care of the volumes of nodes that are gone.
+#[derive(Debug)]
+pub struct LostNodes<I> {
+    inventory: I,
+    nodes: Api<PartialObjectMeta<Node>>,
+    claims: ClaimObjects,
+    grace: Duration,
+}
+
+/// Why a volume of a lost node was not taken care of. It is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the API server did not answer")]
+    Api(#[from] kube::Error),
+    #[error("the inventory did not take it")]
+    Inventory(#[from] inventory::Error),
+}
+
+/// What was heard: the Nodes that there are, the volumes, and since when Nodes are missing.
+#[derive(Debug, Default)]
+struct Known {
+    nodes: BTreeMap<String, String>,
+    nodes_are_complete: bool,
+    volumes: Option<BTreeMap<VolumeName, Recorded>>,
+    missing: BTreeMap<Identity, Instant>,
+}
+
+impl<I: Inventory> LostNodes<I> {
+    /// For the volumes of `inventory`, whose nodes may be away for `grace` before they count as gone.
+    pub fn new(inventory: I, client: Client, driver: &str, grace: Duration) -> Self {
+        let claims = ClaimObjects::new(client.clone(), driver);
+        Self { inventory, nodes: Api::all(client), claims, grace }
+    }
+
+    /// Runs until `cancel`.
+    pub async fn run(self, cancel: CancellationToken) {
+        let everyone = watcher::Config::default();
+        let mut nodes = Box::pin(super::events(self.nodes.clone(), everyone));
+        let mut volumes = self.inventory.watch();
+        let mut known = Known::default();
+        let mut round = interval(ROUND.min(self.grace.max(Duration::from_millis(100))));
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                Some(event) = nodes.next() => known.heard_of_node(event),
+                event = volumes.next() => match event {
+                    Some(event) => known.heard_of_volume(event),
+                    None => return,
+                },
+                _ = round.tick() => {
+                    let gone = known.gone_for(self.grace, Instant::now());
+                    if cancel.run_until_cancelled(self.bury(&known, gone)).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn bury(&self, known: &Known, gone: BTreeSet<Identity>) {
+        for identity in gone {
+            if let Err(error) = self.bury_node(known, &identity).await {
+                let (node, error) = (&identity.0, &error as &dyn std::error::Error);
+                warn!(%node, error, "the volumes of a lost node are taken care of later");
+            }
+        }
+    }
+
+    async fn bury_node(&self, known: &Known, identity: &Identity) -> Result<(), Error> {
+        // A watch may be behind. Only the API server itself can say that an object is not there.
+        let now = self.nodes.get_opt(identity.0.as_str()).await?;
+        if now.is_some_and(|node| identity.1.is_none() || node.uid() == identity.1) {
+            return Ok(());
+        }
+        for volume in known.volumes.iter().flat_map(BTreeMap::values) {
+            if identity_of(&volume.volume) == *identity {
+                self.bury_volume(volume).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn bury_volume(&self, recorded: &Recorded) -> Result<(), Error> {
+        let (name, node) = (&recorded.volume.name, &recorded.volume.spec.node);
+        let Some(claim) = &recorded.volume.spec.claim else {
+            return match self.inventory.remove(name, recorded.version).await {
+                Ok(()) => {
+                    info!(volume = %name, %node, "removed: its node is gone and nobody held it");
+                    Ok(())
+                }
+                // It changed, and the watch tells how.
+                Err(inventory::Error::Conflict(_) | inventory::Error::NotFound(_)) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+        };
+        let identity = identity_of(&recorded.volume);
+        let lost = |volume: &LocalVolume| {
+            let is_it = identity_of(volume) == identity;
+            is_it.then(|| volume.node_gone(Timestamp::now())).flatten()
+        };
+        let before = recorded.volume.is_node_gone();
+        let after = self.inventory.modify_status(name, lost).await?;
+        if !before && after.volume.is_node_gone() {
+            warn!(volume = %name, %node, claim = %claim.name, "lost: its node is gone");
+            self.claims.tell(claim, &after.volume).await;
+        }
+        self.claims.give_up(claim, &after.volume).await?;
+        Ok(())
+    }
+}
+
+impl Known {
+    fn heard_of_node(&mut self, event: Event<PartialObjectMeta<Node>>) {
+        match event {
+            Event::Init => {
+                self.nodes.clear();
+                self.nodes_are_complete = false;
+            }
+            Event::Apply(node) | Event::InitApply(node) => {
+                self.nodes.insert(node.name_any(), node.uid().unwrap_or_default());
+            }
+            Event::Delete(node) => {
+                self.nodes.remove(&node.name_any());
+            }
+            Event::InitDone => self.nodes_are_complete = true,
+        }
+    }
+
+    fn heard_of_volume(&mut self, event: inventory::Event) {
+        match event {
+            inventory::Event::Reset(all) => {
+                let all = all.into_iter().map(|recorded| (recorded.volume.name.clone(), recorded));
+                self.volumes = Some(all.collect());
+            }
+            inventory::Event::Applied(recorded) => {
+                let name = recorded.volume.name.clone();
+                self.volumes.get_or_insert_default().insert(name, *recorded);
+            }
+            inventory::Event::Removed(name, _) => {
+                self.volumes.get_or_insert_default().remove(&name);
+            }
+        }
+    }
+
+    /// The Nodes that volumes record and that have been missing for `grace`. None while not everything has been heard.
+    fn gone_for(&mut self, grace: Duration, now: Instant) -> BTreeSet<Identity> {
+        let Some(volumes) = self.volumes.as_ref().filter(|_| self.nodes_are_complete) else {
+            return BTreeSet::new();
+        };
+        let recorded: BTreeSet<_> =
+            volumes.values().map(|recorded| identity_of(&recorded.volume)).collect();
+        let missing: BTreeSet<_> =
+            recorded.into_iter().filter(|identity| !is_there(&self.nodes, identity)).collect();
+        self.missing.retain(|identity, _| missing.contains(identity));
+        for identity in missing {
+            self.missing.entry(identity).or_insert(now);
+        }
+        let gone = self.missing.iter().filter(|(_, since)| now - **since >= grace);
+        gone.map(|(identity, _)| identity.clone()).collect()
+    }
+}
+
+fn identity_of(volume: &LocalVolume) -> Identity {
+    (volume.spec.node.clone(), volume.status.node_uid.clone())
+}
+
+/// Whether the Node is there; one whose UID was never recorded is there if any of its name is.
+fn is_there(nodes: &BTreeMap<String, String>, (name, uid): &Identity) -> bool {
+    let now = nodes.get(name.as_str());
+    now.is_some_and(|now| uid.as_ref().is_none_or(|uid| uid == now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::Version;
+    use crate::volume::fixture::available;
+
+    const GRACE: Duration = Duration::from_mins(5);
+
+    fn known(uid: Option<&str>) -> Known {
+        let mut volume = available();
+        volume.status.node_uid = uid.map(str::to_owned);
+        let mut known = Known { nodes_are_complete: true, ..Known::default() };
+        known.heard_of_volume(inventory::Event::Reset(vec![Recorded {
+            volume,
+            version: Version(1),
+        }]));
+        known
+    }
+
+    fn with_node(mut known: Known, name: &str, uid: &str) -> Known {
+        known.nodes.insert(name.into(), uid.into());
+        known
+    }
+
+    #[test]
+    fn a_node_is_gone_once_its_object_was_missing_for_the_grace_period() {
+        let mut known = known(Some("uid-1"));
+        let began = Instant::now();
+
+        assert!(known.gone_for(GRACE, began).is_empty());
+        assert!(known.gone_for(GRACE, began + GRACE / 2).is_empty());
+        assert_eq!(known.gone_for(GRACE, began + GRACE).len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_came_back_in_time_starts_a_new_grace_period() {
+        let mut known = known(Some("uid-1"));
+        let began = Instant::now();
+        known.gone_for(GRACE, began);
+        known = with_node(known, "node-a", "uid-1");
+        known.gone_for(GRACE, began + GRACE / 2);
+        known.nodes.clear();
+
+        assert!(known.gone_for(GRACE, began + GRACE).is_empty());
+    }
+
+    #[test]
+    fn a_node_of_the_same_name_and_another_uid_is_another_node() {
+        let mut known = with_node(known(Some("uid-1")), "node-a", "uid-2");
+        let began = Instant::now();
+        known.gone_for(GRACE, began);
+
+        assert_eq!(known.gone_for(GRACE, began + GRACE).len(), 1);
+    }
+
+    #[test]
+    fn a_volume_without_a_recorded_node_object_is_kept_while_any_node_has_the_name() {
+        let mut known = with_node(known(None), "node-a", "uid-2");
+        let began = Instant::now();
+        known.gone_for(GRACE, began);
+
+        assert!(known.gone_for(GRACE, began + GRACE).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_gone_while_the_caches_are_not_filled() {
+        let began = Instant::now();
+        let mut half = known(Some("uid-1"));
+        half.nodes_are_complete = false;
+        half.gone_for(GRACE, began);
+        let mut other_half = Known { nodes_are_complete: true, ..Known::default() };
+        other_half.gone_for(GRACE, began);
+
+        assert!(half.gone_for(GRACE, began + GRACE).is_empty());
+        assert!(other_half.gone_for(GRACE, began + GRACE).is_empty());
+    }
+}
