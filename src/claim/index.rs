@@ -247,7 +247,7 @@ impl Shortage {
             () if elsewhere => self.elsewhere += 1,
             () if volume.spec.claim.is_some() => self.claimed += 1,
             () if !volume.is_healthy() => self.unhealthy += 1,
-            () if !volume.is_clean() => self.unclean += 1,
+            () if !volume.is_clean() || !volume.status.published.is_empty() => self.unclean += 1,
             () => self.cordoned += 1,
         }
     }

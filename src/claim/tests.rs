@@ -321,6 +321,7 @@ async fn a_volume_that_is_still_mounted_is_not_released() {
             staging: false,
             read_only: false,
             access: AccessMode::SingleNodeWriter,
+            flags: None,
         });
         Some(status)
     };

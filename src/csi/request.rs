@@ -9,7 +9,7 @@ mod node;
 use std::collections::HashMap;
 
 use super::proto::csi_v1 as proto;
-use crate::publish::{Access, AccessType};
+use crate::publish::{Access, AccessType, MountFlags, Refused};
 use crate::volume::{AccessMode, Bytes, CapacityRange, InvalidName, Mode, VolumeId, VolumeName};
 
 pub(super) use controller::{Listing, ValidateCapabilities};
@@ -69,6 +69,9 @@ pub enum Error {
         /// What to ask for instead.
         instead: &'static str,
     },
+    /// A mount flag is not allowed.
+    #[error("volume_capability.mount.mount_flags cannot be had")]
+    Flag(#[source] Refused),
     /// A parameter is not known.
     #[error("parameter {0:?} is not known: a StorageClass of Berth has `pool` only")]
     UnknownParameter(String),
@@ -154,10 +157,11 @@ fn range(range: Option<proto::CapacityRange>) -> Result<CapacityRange, Error> {
 
 /// A range that has to say something.
 pub(super) fn required_range(given: Option<proto::CapacityRange>) -> Result<CapacityRange, Error> {
-    if given.is_none() {
+    let range = range(given)?;
+    if range == CapacityRange::default() {
         return Err(Error::Missing("capacity_range"));
     }
-    range(given)
+    Ok(range)
 }
 
 fn bound(field: &'static str, value: i64) -> Result<Option<Bytes>, Error> {
@@ -194,7 +198,8 @@ fn mounted(mount: proto::volume_capability::MountVolume) -> Result<AccessType, E
         return Err(Error::TooLong { field: "volume_capability.mount.mount_flags", most: MAP_MAX });
     }
     let fs_type = (!fs_type.is_empty()).then_some(fs_type);
-    Ok(AccessType::Mount { fs_type, flags: mount.mount_flags })
+    let flags = MountFlags::parse(&mount.mount_flags).map_err(Error::Flag)?;
+    Ok(AccessType::Mount { fs_type, flags })
 }
 
 fn access_mode(mode: Option<proto::volume_capability::AccessMode>) -> Result<AccessMode, Error> {

@@ -87,7 +87,7 @@ fn code(error: &Error) -> Code {
 
 fn of_request(error: &request::Error) -> Code {
     use request::Error::{
-        Missing, Name, Nul, Number, Token, TooLong, UnknownParameter, UnknownVolume, Unsupported,
+        Flag, Missing, Name, Nul, Number, Token, TooLong, UnknownParameter, UnknownVolume, Unsupported,
     };
     match error {
         Missing(_)
@@ -96,6 +96,7 @@ fn of_request(error: &request::Error) -> Code {
         | Name { .. }
         | Number { .. }
         | Unsupported { .. }
+        | Flag(_)
         | UnknownParameter(_) => Code::InvalidArgument,
         UnknownVolume(_) => Code::NotFound,
         Token(_) => Code::Aborted,

@@ -73,16 +73,27 @@ impl Subject {
 
     /// Whether `seen` is this volume, mounted there.
     pub(super) fn is_mounted_at(&self, seen: &Seen) -> Result<bool, host::Error> {
+        Ok(self.mounted_as(seen)?.is_some())
+    }
+
+    /// The type of the file system as which `seen` is this volume, mounted there; of a device's node there is none. Absent
+    /// where it is not this volume.
+    fn mounted_as(&self, seen: &Seen) -> Result<Option<Option<String>>, host::Error> {
         if !seen.is_mount {
-            return Ok(false);
+            return Ok(None);
         }
         match (&self.shown, self.form) {
-            (Shown::Node(number), _) => Ok(seen.kind == Kind::BlockDevice(*number)),
+            (Shown::Node(number), _) => {
+                Ok((seen.kind == Kind::BlockDevice(*number)).then_some(None))
+            }
             // The very directory that was verified, by its number: no need to read the whole table.
-            (_, Form::Directory) if seen.id == self.seen.id => Ok(true),
+            (_, Form::Directory) if seen.id == self.seen.id => {
+                Ok(Some(self.source.facts().fs_type.clone()))
+            }
             (shown, _) => {
                 let table = MountTable::read()?;
-                Ok(table.by_id(seen.mount_id).is_some_and(|mount| shown.is_table_entry(mount)))
+                let mount = table.by_id(seen.mount_id).filter(|mount| shown.is_table_entry(mount));
+                Ok(mount.map(|mount| mount.fs_type.to_str().map(str::to_owned)))
             }
         }
     }
@@ -90,8 +101,10 @@ impl Subject {
     /// What is at `spot` as a plan sees it, and the descriptor of it.
     pub(super) fn look_at(&self, spot: &Spot) -> Result<(There, Option<Seen>), host::Error> {
         let Some(seen) = spot.look()? else { return Ok((There::Nothing, None)) };
+        if let Some(fs_type) = self.mounted_as(&seen)? {
+            return Ok((There::Own { attributes: seen.attributes, fs_type }, Some(seen)));
+        }
         let there = match seen.kind {
-            _ if self.is_mounted_at(&seen)? => There::Own(seen.attributes),
             _ if seen.is_mount => There::Foreign(found_at(spot)?),
             Kind::Directory => There::Bare(Shape::Directory),
             Kind::File(_) => There::Bare(Shape::File),
