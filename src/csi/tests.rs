@@ -2,6 +2,7 @@
 //! and by the integration tests; here they are not needed.
 
 mod controller;
+mod health;
 mod identity;
 mod operator;
 mod world;

@@ -70,8 +70,7 @@ impl Staging {
     /// Makes sure that a file system of type `fs_type` can be made here: its program may not be installed.
     pub(super) fn check_format(&self, fs_type: &str) -> Result<(), Error> {
         let path = std::path::Path::new(&self.volume.status.path);
-        format::check(path, fs_type)
-            .map_err(|source| Error::Format { id: self.id.clone(), source })
+        format::check(path, fs_type).map_err(|source| Error::Format { id: self.id.clone(), source })
     }
 
     /// Makes a file system of type `fs_type` on the device. It was decided a moment ago; that nobody uses the device and

@@ -175,7 +175,9 @@ mod tests {
         for flag in ["suid", "bind", "remount", "loop", "context=a:b", "data"] {
             let word = flag.split('=').next().unwrap();
             let error = parse(&["ro", flag]).unwrap_err();
-            let Refused::Unknown { position: 2, word: Some(told) } = error else { panic!("{error}") };
+            let Refused::Unknown { position: 2, word: Some(told) } = error else {
+                panic!("{error}")
+            };
             assert_eq!(told, word);
         }
         for flag in ["RO", " ro", "hunter2", "password=hunter2", "hunter2=ro"] {

@@ -41,7 +41,9 @@ pub(super) fn open(id: &VolumeId, path: &Path, roots: &[PathBuf]) -> Result<Opti
     }
     match Spot::open(path, root_of(path, roots)) {
         Ok(spot) => Ok(Some(spot)),
-        Err(host::Error { errno: Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG, .. }) => Ok(None),
+        Err(host::Error { errno: Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG, .. }) => {
+            Ok(None)
+        }
         Err(host::Error { errno: Errno::XDEV | Errno::LOOP, .. }) => {
             let reason =
                 "a symlink on the way leads out of the directory in which this server may mount";

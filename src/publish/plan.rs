@@ -230,7 +230,9 @@ pub(super) fn prepare(
     let recorded = recorded.filter(|format| format.tenancy == tenancy);
     if let Some(had) = recorded.filter(|format| format.done) {
         return match contents {
-            Contents::Known(has) if had.fs_type != *has => Err(Unprepared::Gone(had.fs_type.clone())),
+            Contents::Known(has) if had.fs_type != *has => {
+                Err(Unprepared::Gone(had.fs_type.clone()))
+            }
             Contents::Known(has) if !fits(has) => Err(Unprepared::Type(Some(has.clone()))),
             Contents::Known(has) => Ok(Prepare::Mount(has.clone())),
             _ => Err(Unprepared::Gone(had.fs_type.clone())),

@@ -177,7 +177,8 @@ mod tests {
         let (free, hung) = std::sync::mpsc::channel::<()>();
         let turn = turns.take(&id, path, Lane::Look).unwrap();
 
-        let eight = futures_util::future::join_all((0..8).map(|_| async { wait().await.is_some() }));
+        let eight =
+            futures_util::future::join_all((0..8).map(|_| async { wait().await.is_some() }));
         let release = async { drop(turn) };
         assert_eq!(futures_util::future::join(eight, release).await.0, [true; 8]);
 

@@ -107,10 +107,8 @@ fn another_type_or_other_flags_are_not_what_is_there() {
     assert_eq!(plan(Wanted { fs_type: Some("ext4"), ..asked }), Ok(Plan::AlreadyDone));
     assert_eq!(plan(Wanted { fs_type: Some("xfs"), ..asked }), Err(Refusal::Incompatible));
     assert_eq!(plan(Wanted { flags: &discard, ..asked }), Err(Refusal::Incompatible));
-    let unknown = Place {
-        published: Published { flags: None, ..known.published.clone() },
-        ..known.clone()
-    };
+    let unknown =
+        Place { published: Published { flags: None, ..known.published.clone() }, ..known.clone() };
     let found = publish(Wanted { flags: &discard, ..asked }, &there, Some(&unknown), &[]);
     assert_eq!(found, Ok(Plan::AlreadyDone));
 }

@@ -221,7 +221,8 @@ fn a_format_that_could_not_begin_leaves_no_record_of_one() {
         unmount(&program);
         // What is no program, though it may be run: it is found and cannot be started.
         fs::write(world.base.join("nonsense"), [0x7f, b'E', b'L', b'F', 0, 0]).unwrap();
-        fs::set_permissions(world.base.join("nonsense"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(world.base.join("nonsense"), fs::Permissions::from_mode(0o755))
+            .unwrap();
         bind_file(&world.base.join("nonsense"), &program);
         let error = world.publisher.stage(request.clone()).await.unwrap_err();
         let Error::Format { source: crate::host::format::Error::Run { .. }, .. } = error else {

@@ -317,7 +317,11 @@ fn a_path_that_is_no_target_is_refused() {
         assert!(matches!(at(long.clone()).await, Err(Error::Path { .. })));
         let stats = world.publisher.stats(&id, &long).await;
         assert!(matches!(stats, Err(Error::NotHere { .. })), "{stats:?}");
-        world.publisher.unpublish(Unpublish { id: id.clone(), target: long.clone() }).await.unwrap();
+        world
+            .publisher
+            .unpublish(Unpublish { id: id.clone(), target: long.clone() })
+            .await
+            .unwrap();
         let beneath = Unpublish { id: id.clone(), target: long.join("x") };
         world.publisher.unpublish(beneath).await.unwrap();
         for name in ["file", "link"] {

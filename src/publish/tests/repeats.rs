@@ -42,7 +42,10 @@ fn another_type_or_other_flags_of_the_file_system_are_other_arguments() {
         world.publisher.drain().await;
         let restarted = world.restarted().await;
 
-        restarted.stage(world.stage(&id, with_flags(SingleNodeMultiWriter, &["discard,rw"]))).await.unwrap();
+        restarted
+            .stage(world.stage(&id, with_flags(SingleNodeMultiWriter, &["discard,rw"])))
+            .await
+            .unwrap();
         restarted.publish(world.publish(&id, "t1", discard)).await.unwrap();
         for access in [
             mounted(SingleNodeMultiWriter),

@@ -207,7 +207,10 @@ pub(super) fn with_flags(mode: AccessMode, flags: &[&str]) -> Access {
 }
 
 pub(super) fn with_type(mode: AccessMode, fs_type: &str) -> Access {
-    Access { mode, kind: AccessType::Mount { fs_type: Some(fs_type.into()), flags: MountFlags::default() } }
+    Access {
+        mode,
+        kind: AccessType::Mount { fs_type: Some(fs_type.into()), flags: MountFlags::default() },
+    }
 }
 
 pub(super) fn raw(mode: AccessMode) -> Access {
