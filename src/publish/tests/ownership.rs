@@ -3,7 +3,8 @@ use std::os::unix::fs::symlink;
 use std::sync::Mutex;
 
 use super::super::*;
-use super::world::{World, in_world, mounted, mounts_at, pool};
+use super::world::{World, in_world, mounted, mounts_at, pool, raw};
+use crate::host::mount::fixture::Disk;
 use crate::inventory::{Event, Recorded, Version};
 use crate::volume::AccessMode::{SingleNodeMultiWriter, SingleNodeWriter};
 use crate::volume::{Published, Spec, VolumeName};
@@ -32,6 +33,13 @@ fn a_staging_whose_tenancy_ended_meanwhile_mounts_nothing() {
 struct Lagging {
     now: crate::inventory::embedded::Embedded,
     old: Arc<Mutex<Vec<Recorded>>>,
+}
+
+impl Lagging {
+    fn publisher(&self, world: &World) -> Publisher<Self> {
+        let node = "node-a".parse().unwrap();
+        Publisher::new(self.clone(), node, world.pools.subscribe(), Vec::new())
+    }
 }
 
 impl Inventory for Lagging {
@@ -89,12 +97,7 @@ fn an_old_record_never_lets_an_ended_tenancy_be_staged_or_published() {
         world.inventory.modify_status(&id.volume, unstaged).await.unwrap();
         world.release(&id).await;
         let lagging = Lagging { now: world.inventory.clone(), old: Arc::default() };
-        let publisher = Publisher::new(
-            lagging.clone(),
-            "node-a".parse().unwrap(),
-            world.pools.subscribe(),
-            Vec::new(),
-        );
+        let publisher = lagging.publisher(world);
 
         for reads in 1..4 {
             *lagging.old.lock().unwrap() = vec![old.clone(); reads];
@@ -108,6 +111,29 @@ fn an_old_record_never_lets_an_ended_tenancy_be_staged_or_published() {
         assert!(matches!(published, Err(Error::NotStaged { .. })), "{published:?}");
 
         assert_eq!(mounts_at(&world.staging()), 0);
+        publisher.drain().await;
+    });
+}
+
+#[test]
+fn a_raw_device_that_was_unstaged_is_not_published_by_an_old_record_of_its_staging() {
+    in_world(async |world| {
+        let disk = Disk::blank(4);
+        let id = world.device(&disk, Mode::Block).await;
+        fs::create_dir(world.staging()).unwrap();
+        let lagging = Lagging { now: world.inventory.clone(), old: Arc::default() };
+        let publisher = lagging.publisher(world);
+        publisher.stage(world.stage(&id, raw(SingleNodeWriter))).await.unwrap();
+        let old = world.inventory.get(&id.volume).await.unwrap();
+        publisher.unstage(world.unstage(&id)).await.unwrap();
+        world.release(&id).await;
+
+        *lagging.old.lock().unwrap() = vec![old];
+        let request = world.publish(&id, "t1", raw(SingleNodeWriter));
+        let published = publisher.publish(request).await;
+
+        assert!(matches!(published, Err(Error::NotStaged { .. })), "{published:?}");
+        assert!(!world.target("t1").exists());
         publisher.drain().await;
     });
 }
