@@ -33,13 +33,13 @@ fn claimed(volumes: usize, arguments: &[&str]) -> (Host, Berth, String, PathBuf)
     (host, berth, id, staging)
 }
 
-fn with(mode: Mode, fs_type: &str, flags: &[&str]) -> Option<csi::VolumeCapability> {
+fn with(mode: Mode, fs_type: &str, flags: &[&str]) -> csi::VolumeCapability {
     let mount = MountVolume {
         fs_type: fs_type.into(),
         mount_flags: flags.iter().map(ToString::to_string).collect(),
         ..Default::default()
     };
-    Some(requests::capability(AccessType::Mount(mount), mode))
+    requests::capability(AccessType::Mount(mount), mode)
 }
 
 fn stage(berth: &Berth, request: csi::NodeStageVolumeRequest) -> Code {
@@ -57,11 +57,11 @@ fn a_second_stage_and_a_second_publish_are_answered_by_the_tables() {
     let (host, berth, id, staging) = claimed(1, &[]);
     let target = requests::target_path(&host, &id);
     let staged = |capability| csi::NodeStageVolumeRequest {
-        volume_capability: capability,
+        volume_capability: Some(capability),
         ..requests::stage(&id, &staging)
     };
     let published = |target: &Path, capability| csi::NodePublishVolumeRequest {
-        volume_capability: capability,
+        volume_capability: Some(capability),
         ..requests::publish(&id, &staging, target)
     };
     let one = || with(Mode::SingleNodeSingleWriter, "", &[]);
@@ -303,7 +303,7 @@ fn a_volume_that_is_well_and_not_where_it_should_be_is_told_as_inaccessible() {
     let absent = (csi::VolumeHealthErrorType::Inaccessible, "NotMounted".to_owned());
 
     assert_eq!([health(none, none), health(&target, &staging)], [[], []]);
-    assert_eq!(health(&host.path("kubelet/never"), none), [absent.clone()]);
+    assert_eq!(health(&host.path("kubelet/never"), none), std::slice::from_ref(&absent));
     support::unmount(&target);
     assert_eq!([health(none, none), health(&target, &staging)], [[absent.clone()], [absent]]);
     berth.unpublish(&host, &id).unwrap();

@@ -128,8 +128,8 @@ impl Index {
         });
         match there {
             None => Capacity::default(),
-            Some(shelf) if query.filesystem.is_any() => shelf.capacity(),
-            Some(shelf) => shelf.only(|name| self.suits(name, &query.filesystem)).capacity(),
+            Some(all) if query.filesystem.is_any() => all.capacity(),
+            Some(all) => all.only(|name| self.suits(name, &query.filesystem)).capacity(),
         }
     }
 

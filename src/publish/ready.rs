@@ -113,8 +113,8 @@ impl<I: Inventory> Publisher<I> {
         task.check_format(fs_type)?;
         let before = task.volume.status.format.clone();
         self.record_format(&task.id, fs_type, false).await?;
-        let (act, make) = (task.clone(), fs_type.to_owned());
-        let made = turn.block(FORMAT, move || act.format(&make)).await;
+        let (act, asked) = (task.clone(), fs_type.to_owned());
+        let made = turn.block(FORMAT, move || act.format(&asked)).await;
         if let Err(Error::Format { source, .. }) = &made
             && source.wrote_nothing()
         {

@@ -73,27 +73,27 @@ impl Subject {
 
     /// Whether `seen` is this volume, mounted there.
     pub(super) fn is_mounted_at(&self, seen: &Seen) -> Result<bool, host::Error> {
-        Ok(self.mounted_as(seen)?.is_some())
+        Ok(self.own(seen)?.is_some())
     }
 
-    /// The type of the file system as which `seen` is this volume, mounted there; of a device's node there is none. Absent
-    /// where it is not this volume.
-    fn mounted_as(&self, seen: &Seen) -> Result<Option<Option<String>>, host::Error> {
+    /// `seen` as a plan sees it, if it is this volume, mounted there.
+    fn own(&self, seen: &Seen) -> Result<Option<There>, host::Error> {
         if !seen.is_mount {
             return Ok(None);
         }
+        let own = |fs_type| There::Own { attributes: seen.attributes, fs_type };
         match (&self.shown, self.form) {
             (Shown::Node(number), _) => {
-                Ok((seen.kind == Kind::BlockDevice(*number)).then_some(None))
+                Ok((seen.kind == Kind::BlockDevice(*number)).then(|| own(None)))
             }
             // The very directory that was verified, by its number: no need to read the whole table.
             (_, Form::Directory) if seen.id == self.seen.id => {
-                Ok(Some(self.source.facts().fs_type.clone()))
+                Ok(Some(own(self.source.facts().fs_type.clone())))
             }
             (shown, _) => {
                 let table = MountTable::read()?;
                 let mount = table.by_id(seen.mount_id).filter(|mount| shown.is_table_entry(mount));
-                Ok(mount.map(|mount| mount.fs_type.to_str().map(str::to_owned)))
+                Ok(mount.map(|mount| own(mount.fs_type.to_str().map(str::to_owned))))
             }
         }
     }
@@ -101,8 +101,8 @@ impl Subject {
     /// What is at `spot` as a plan sees it, and the descriptor of it.
     pub(super) fn look_at(&self, spot: &Spot) -> Result<(There, Option<Seen>), host::Error> {
         let Some(seen) = spot.look()? else { return Ok((There::Nothing, None)) };
-        if let Some(fs_type) = self.mounted_as(&seen)? {
-            return Ok((There::Own { attributes: seen.attributes, fs_type }, Some(seen)));
+        if let Some(own) = self.own(&seen)? {
+            return Ok((own, Some(seen)));
         }
         let there = match seen.kind {
             _ if seen.is_mount => There::Foreign(found_at(spot)?),

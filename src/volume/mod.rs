@@ -235,7 +235,7 @@ pub struct Format {
     pub tenancy: Tenancy,
     /// Its type.
     pub fs_type: String,
-    /// Whether it was finished. One that was only begun holds nobody's data and is begun again.
+    /// Whether it was finished. What one that was only begun may have left is nobody's, and it is begun again.
     pub done: bool,
 }
 

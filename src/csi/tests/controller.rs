@@ -267,7 +267,11 @@ async fn a_volume_is_confirmed_as_what_it_is_and_as_nothing_else() {
         ..Default::default()
     };
     let ask = async |request: csi::ValidateVolumeCapabilitiesRequest| {
-        world.controller().validate_volume_capabilities(request).await.map(|a| a.into_inner())
+        world
+            .controller()
+            .validate_volume_capabilities(request)
+            .await
+            .map(tonic::Response::into_inner)
     };
     let one = |key: &str, value: &str| HashMap::from([(key.to_owned(), value.to_owned())]);
     let mut context = volume.volume_context.clone();

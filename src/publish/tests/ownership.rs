@@ -107,8 +107,8 @@ fn an_old_record_never_lets_an_ended_tenancy_be_staged_or_published() {
         }
         *lagging.old.lock().unwrap() = vec![old];
         let request = world.publish(&id, "t1", mounted(SingleNodeWriter));
-        let published = publisher.publish(request).await;
-        assert!(matches!(published, Err(Error::NotStaged { .. })), "{published:?}");
+        let late = publisher.publish(request).await;
+        assert!(matches!(late, Err(Error::NotStaged { .. })), "{late:?}");
 
         assert_eq!(mounts_at(&world.staging()), 0);
         publisher.drain().await;
@@ -130,9 +130,9 @@ fn a_raw_device_that_was_unstaged_is_not_published_by_an_old_record_of_its_stagi
 
         *lagging.old.lock().unwrap() = vec![old];
         let request = world.publish(&id, "t1", raw(SingleNodeWriter));
-        let published = publisher.publish(request).await;
+        let late = publisher.publish(request).await;
 
-        assert!(matches!(published, Err(Error::NotStaged { .. })), "{published:?}");
+        assert!(matches!(late, Err(Error::NotStaged { .. })), "{late:?}");
         assert!(!world.target("t1").exists());
         publisher.drain().await;
     });

@@ -242,7 +242,8 @@ fn a_late_call_about_an_old_tenancy_leaves_the_new_tenant_alone() {
         }
 
         assert_eq!((mounts_at(&world.target("t1")), mounts_at(&world.staging())), (1, 1));
-        assert_eq!(world.recorded(&new).await.len(), 1);
+        world.publisher.drain().await;
+        assert_eq!(world.recorded(&new).await.len(), 2);
     });
 }
 
