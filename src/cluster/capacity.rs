@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::claim::{CapacityQuery, Claims};
+use crate::claim::{CapacityQuery, Claims, Filesystem};
 use crate::inventory::Inventory;
 use crate::volume::TOPOLOGY_KEY;
 
@@ -117,11 +117,11 @@ impl<I: Inventory> Capacities<I> {
             return None;
         }
         let query = CapacityQuery {
-            pool: class.parameters.as_ref()?.get("pool")?.parse().ok(),
+            pool: class.parameters.as_ref()?.get("pool")?.parse().ok()?,
             mode: None,
+            filesystem: Filesystem::default(),
             topology: topology(object),
         };
-        query.pool.as_ref()?;
         let capacity = self.claims.capacity(&query).ok()?;
         // As the sidecar writes what `GetCapacity` answers: no largest volume is no number.
         let maximum = capacity.maximum.map(|bytes| bytes.0);
