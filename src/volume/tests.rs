@@ -253,7 +253,7 @@ fn a_volume_of_a_node_that_is_gone_is_lost_and_mounted_nowhere() {
         path: "/var/lib/kubelet/pod".into(),
         staging: false,
         read_only: false,
-        flags: Vec::new(),
+        flags: None,
         access: AccessMode::SingleNodeWriter,
     });
 
