@@ -8,6 +8,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use berth::volume::{LocalVolume, Phase};
+use rustix::process::Signal;
 use support::{Berth, Host, MIB};
 
 /// Runs `berth` with arguments and the endpoint of the host's server.
@@ -145,7 +146,7 @@ fn a_changed_configuration_is_taken_without_a_restart_and_a_broken_one_is_not() 
     host.tmpfs("slow", "v2", MIB);
     let berth = start(&host, &[]);
     berth.wait_phase("v1", Phase::Available);
-    let hang_up = || support::run(Command::new("kill").args(["-HUP", &berth.pid().to_string()]));
+    let hang_up = || berth.signal(Signal::HUP);
 
     fs::write(host.path("pools.yaml"), "pools: {fast: {").unwrap();
     hang_up();

@@ -50,13 +50,8 @@ pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
 
     let mut tasks = Tasks::default();
     parts.start(&mut tasks, options, sockets, http);
-    let publisher = parts.publisher.clone();
     drop(parts);
     let ended = tasks.run_until_signal().await;
-
-    if tokio::time::timeout(DRAIN, publisher.drain()).await.is_err() {
-        warn!("mounts under way did not end in time; the next start takes them up again");
-    }
     inventory.close().await;
     ended
 }
@@ -130,6 +125,14 @@ impl Parts {
                 Ok(server.serve(socket, token).await?)
             });
         }
+        let publisher = self.publisher.clone();
+        tasks.start("publisher", Ends::Last, |token| async move {
+            token.cancelled().await;
+            if tokio::time::timeout(DRAIN, publisher.drain()).await.is_err() {
+                warn!("mounts under way did not end in time; the next start takes them up again");
+            }
+            Ok(())
+        });
         let (metrics, inventory) = (self.metrics.clone(), self.inventory.clone());
         tasks.start("metrics", Ends::Last, |token| async move {
             gauges::follow(inventory, metrics, token).await;
