@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     clippy::expect_used,
     clippy::unwrap_used,
     reason = "each test binary uses a part of it, and a test panics where something is not as it must be"
