@@ -68,17 +68,28 @@ pub fn detach(path: &Path) -> Result<()> {
 /// are in that namespace too; a runtime that it builds therefore is, with all of its threads.
 ///
 /// # Panics
-/// When `act` does, or when the namespace is refused.
+/// When `act` does, when the namespace is refused, or when `act` leaves a mount in a temporary directory: that directory
+/// could not be removed.
 #[cfg(test)]
 pub(crate) fn isolated<R: Send>(act: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             enter_private().unwrap();
-            act()
+            let before = temporary_mounts();
+            let result = act();
+            assert_eq!(temporary_mounts(), before);
+            result
         });
         match thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+#[cfg(test)]
+fn temporary_mounts() -> Vec<std::path::PathBuf> {
+    let table = super::mountinfo::MountTable::read().unwrap();
+    let points = table.iter().map(|mount| mount.mount_point.clone());
+    points.filter(|point| point.starts_with(std::env::temp_dir())).collect()
 }

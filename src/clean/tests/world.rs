@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::*;
 use crate::host::attributes;
-use crate::host::mount::fixture::scratch;
+use crate::host::mount::fixture::{Scratch, scratch};
 use crate::host::namespace::isolated;
 use crate::inventory::embedded::Embedded;
 use crate::source::Source;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) struct World {
     pub(super) base: PathBuf,
     pub(super) inventory: Embedded,
-    _base: tempfile::TempDir,
+    _base: Scratch,
     _state: tempfile::TempDir,
 }
 
