@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::inventory::Version;
@@ -18,7 +19,7 @@ pub(super) const IN_USE_WAIT: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Attempts {
     /// The order that was tried. Another one is another matter, and is tried at once.
-    order: (Tenancy, Option<CleanPolicy>),
+    order: Order,
     /// How often it failed.
     pub(super) failures: u32,
     /// Not before this.
@@ -45,8 +46,11 @@ impl Attempts {
     }
 }
 
-fn order(volume: &LocalVolume) -> (Tenancy, Option<CleanPolicy>) {
-    (volume.spec.tenancy, volume.spec.clean.clone())
+/// The tenancy, the policy, and when a person last asked for it.
+type Order = (Tenancy, Option<CleanPolicy>, Option<Timestamp>);
+
+fn order(volume: &LocalVolume) -> Order {
+    (volume.spec.tenancy, volume.spec.clean.clone(), volume.spec.clean_asked)
 }
 
 /// What to do about a volume.
@@ -138,6 +142,21 @@ mod tests {
         let verified = CleanPolicy { verify: true, ..delete() };
         ordered.spec.clean = Some(verified.clone());
         assert_eq!(next(&ordered, V, Some(&failed), now), Next::Wipe(verified));
+    }
+
+    #[tokio::test]
+    async fn an_order_that_a_person_gives_again_is_not_made_to_wait() {
+        let now = Instant::now();
+        let mut volume = released();
+        let mut failed = Attempts::failed(None, &volume, now);
+        for asked in 1..=2 {
+            let asked = Timestamp::from_second(asked).unwrap();
+            volume.spec = volume.asked_to_clean(delete(), asked);
+
+            assert_eq!(next(&volume, V, Some(&failed), now), Next::Wipe(delete()));
+            failed = Attempts::failed(Some(&failed), &volume, now);
+            assert_eq!(failed.failures, 1);
+        }
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use operator::operator_server::Operator;
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
@@ -39,13 +40,27 @@ impl<I: Inventory> OperatorService<I> {
     }
 
     async fn list(&self, request: operator::ListVolumesRequest) -> Result<Vec<LocalVolume>, Error> {
-        let all = self.inventory.list().await?.into_iter().map(|recorded| recorded.volume);
+        let all: Vec<_> =
+            self.inventory.list().await?.into_iter().map(|recorded| recorded.volume).collect();
+        self.require_pool(&request.pool, &all)?;
         let of = |asked: &str, has: &str| asked.is_empty() || asked == has;
         let wanted = |volume: &LocalVolume| {
             of(&request.pool, volume.spec.pool.as_str())
                 && of(&request.node, volume.spec.node.as_str())
         };
-        Ok(all.filter(wanted).collect())
+        Ok(all.into_iter().filter(wanted).collect())
+    }
+
+    /// A name that no pool has, and no volume of a pool that was, is a mistake.
+    fn require_pool(&self, asked: &str, volumes: &[LocalVolume]) -> Result<(), Error> {
+        let pools = self.pools.borrow().clone();
+        let configured = || pools.keys().map(|pool| pool.as_str());
+        let had = volumes.iter().any(|volume| volume.spec.pool.as_str() == asked);
+        if asked.is_empty() || had || configured().any(|pool| pool == asked) {
+            return Ok(());
+        }
+        let configured = configured().collect::<Vec<_>>().join(", ");
+        Err(Refused::NoPool { asked: asked.to_owned(), configured }.into())
     }
 
     async fn clean(&self, name: String) -> Result<Recorded, Error> {
@@ -106,7 +121,7 @@ fn ordered(volume: &LocalVolume, pools: &Pools) -> Result<Spec, Error> {
     let pool = pools
         .get(&volume.spec.pool)
         .ok_or_else(|| Refused::PoolGone { volume: name, pool: volume.spec.pool.clone() })?;
-    Ok(volume.ordered_clean(pool.clean.clone()))
+    Ok(volume.asked_to_clean(pool.clean.clone(), Timestamp::now()))
 }
 
 /// A volume as the service shows it.

@@ -40,6 +40,8 @@ pub(super) enum Refused {
         "volume {volume}: its pool {pool} is not configured here, so that nothing says how to wipe it; put it back"
     )]
     PoolGone { volume: VolumeName, pool: crate::volume::PoolName },
+    #[error("pool {asked} is not configured: the pools are {configured}")]
+    NoPool { asked: String, configured: String },
     #[error("volume {volume} is not released")]
     Release {
         volume: VolumeName,
@@ -81,6 +83,7 @@ fn code(error: &Error) -> Code {
         Error::Claim(error) => of_claim(error),
         Error::Publish(error) => of_publish(error),
         Error::Inventory(error) => of_inventory(error),
+        Error::Operator(Refused::NoPool { .. }) => Code::NotFound,
         Error::Operator(_) => Code::FailedPrecondition,
     }
 }

@@ -88,7 +88,8 @@ fn an_order_to_wipe_does_not_change_the_policy_that_a_tenant_was_promised() {
     let volume = claimed_by("pvc-1");
     let weaker = CleanPolicy { method: CleanMethod::None, verify: false };
 
-    assert_eq!(volume.ordered_clean(weaker), volume.spec);
+    assert_eq!(volume.ordered_clean(weaker.clone()), volume.spec);
+    assert_eq!(volume.asked_to_clean(weaker, NOW), volume.spec);
 }
 
 #[test]

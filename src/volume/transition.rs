@@ -71,7 +71,8 @@ impl LocalVolume {
             return Err(ClaimRefused::Cordoned);
         }
         let tenancy = self.spec.tenancy.next();
-        Ok(Spec { tenancy, claim: Some(claim), clean: Some(clean), ..self.spec.clone() })
+        let (claim, clean) = (Some(claim), Some(clean));
+        Ok(Spec { tenancy, claim, clean, clean_asked: None, ..self.spec.clone() })
     }
 
     /// Ends `tenancy`. A tenancy that is over already and was the latest gives the spec unchanged.
@@ -95,6 +96,14 @@ impl LocalVolume {
             return self.spec.clone();
         }
         Spec { clean: Some(policy), ..self.spec.clone() }
+    }
+
+    /// As [`LocalVolume::ordered_clean`], by a person and now: an order that has been tried in vain is a new one.
+    #[must_use]
+    pub fn asked_to_clean(&self, policy: CleanPolicy, now: Timestamp) -> Spec {
+        let spec = self.ordered_clean(policy);
+        let clean_asked = if spec.claim.is_some() { spec.clean_asked } else { Some(now) };
+        Spec { clean_asked, ..spec }
     }
 
     /// Says whether the volume may be claimed again.

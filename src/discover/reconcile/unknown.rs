@@ -148,6 +148,7 @@ pub(super) fn volume(
         tenancy,
         claim: None,
         clean: ordered.then(|| pool.clean.clone()),
+        clean_asked: None,
         cordoned: false,
     };
     let since = world.now;
