@@ -16,7 +16,16 @@ use support::{Host, MIB};
 fn demo() -> PathBuf {
     let berth = Path::new(env!("CARGO_BIN_EXE_berth"));
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--offline", "--bin", "berth", "--example", "demo"]);
+    build.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--offline",
+        "--bin",
+        "berth",
+        "--example",
+        "demo",
+    ]);
     if berth.parent().unwrap().ends_with("release") {
         build.arg("--release");
     }
@@ -28,7 +37,10 @@ fn require_whole(shown: &Output) {
     let (out, complaint) =
         (String::from_utf8_lossy(&shown.stdout), String::from_utf8_lossy(&shown.stderr));
     assert!(shown.status.success(), "{out}{complaint}");
-    assert!(out.contains("deleted, wiped and offered again") && out.contains("\nDone in "), "{out}");
+    assert!(
+        out.contains("deleted, wiped and offered again") && out.contains("\nDone in "),
+        "{out}"
+    );
 }
 
 #[test]
@@ -72,6 +84,39 @@ fn a_host_vanishes_with_its_test_whatever_is_mounted_there() {
     drop(host);
 
     assert!(!place.exists());
+}
+
+/// The lines of the README that a person is told to paste.
+fn by_hand() -> String {
+    let readme = include_str!("../README.md");
+    let (_, after) = readme.split_once("\nBy hand, ").unwrap();
+    let lines = after.lines().skip(1).skip_while(|line| line.is_empty());
+    lines.map_while(|line| line.strip_prefix("    ")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_the_readme_says_to_paste_shows_a_volume() {
+    let host = Host::new();
+    let place = host.path("outside");
+    fs::create_dir_all(place.join("target/release")).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_berth"), place.join("target/release/berth"))
+        .unwrap();
+    for directory in ["/mnt", "/var/lib", "/run"] {
+        support::mount(&["-t", "tmpfs", "tmpfs"], Path::new(directory));
+    }
+    let pasted = by_hand();
+    assert!(pasted.contains("\nmake build\n") && pasted.contains(" &\n"), "{pasted}");
+    // The binary is built, and the server is ended with the shell that a person would go on with.
+    let script = format!("{}\nkill $!\nwait $!\n", pasted.replace("make build", "true"));
+
+    let shell =
+        Command::new("sh").args(["-e", "-c", &script]).current_dir(&place).output().unwrap();
+
+    let (out, complaint) =
+        (String::from_utf8_lossy(&shell.stdout), String::from_utf8_lossy(&shell.stderr));
+    assert!(shell.status.success(), "{complaint}");
+    let volume = out.lines().find(|line| line.contains("/mnt/fast-disks/v1"));
+    assert!(volume.is_some_and(|line| line.contains("Available")), "{out}{complaint}");
 }
 
 /// A directory of programs that stand before the machine's: what each prints, and a list of the calls of all.
