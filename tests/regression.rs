@@ -29,11 +29,19 @@ fn capacity(berth: &Berth) -> csi::GetCapacityResponse {
 #[test]
 fn a_directory_whose_name_begins_with_a_pools_is_not_the_pools() {
     let host = Host::new();
-    host.tmpfs("fast", "v1", MIB);
-    host.tmpfs("fast2", "v2", MIB);
-    let berth = Berth::start(&host, &config(&host, ""));
+    host.tmpfs("disks", "v1", MIB);
+    host.tmpfs("disks2", "v2", MIB);
+    let paths =
+        ["disks", "disks2"].map(|pool| format!("{pool}: {{path: {}}}", host.pool(pool).display()));
+    let berth = Berth::start(&host, &format!("pools: {{{}}}", paths.join(", ")));
 
-    assert_eq!(berth.volumes().len(), 1);
+    let pools = [("v1", "disks"), ("v2", "disks2")].map(|(entry, pool)| {
+        let volume = berth.wait_phase(entry, Phase::Available);
+        assert_eq!(volume.spec.pool.as_str(), pool);
+        volume.spec.pool
+    });
+
+    assert_eq!(berth.volumes().len(), pools.len());
 }
 
 /// lvm-localpv and others: the sum of all disks was told as what one claim can get.
@@ -152,10 +160,14 @@ fn an_expansion_may_be_repeated_and_answers_the_same() {
         berth.controller(async |client| client.controller_expand_volume(request).await).unwrap()
     };
 
+    let before = berth.volume("v1").unwrap();
+
     let (first, second) = (expand(), expand());
 
     assert_eq!(first, second);
     assert_eq!(first.capacity_bytes, 20 * i64::try_from(MIB).unwrap());
+    let after = berth.volume("v1").unwrap();
+    assert_eq!((after.spec, after.status.capacity), (before.spec, before.status.capacity));
 }
 
 /// csi-driver-lvm: a volume was formatted anew at every mount.

@@ -199,6 +199,8 @@ impl AsFd for Directory {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use super::super::mount::fixture::{bind, scratch, tmpfs};
+    use super::super::namespace::isolated;
     use super::*;
 
     fn open(path: &Path) -> Directory {
@@ -213,6 +215,25 @@ mod tests {
         let refused = open(place.path()).enter(c"link").unwrap_err();
 
         assert!(matches!(refused.errno, Errno::LOOP | Errno::NOTDIR), "{refused}");
+    }
+
+    /// A bind mount has the device number of what is around it: only the kernel tells them apart.
+    #[test]
+    fn what_is_mounted_here_is_neither_entered_nor_removed() {
+        isolated(|| {
+            let (_base, base) = scratch();
+            let (volume, outside) = (base.join("volume"), base.join("outside"));
+            std::fs::create_dir_all(volume.join("bound")).unwrap();
+            std::fs::create_dir(&outside).unwrap();
+            bind(&outside, &volume.join("bound"));
+            tmpfs(&volume.join("mounted"));
+            let volume = open(&volume);
+
+            for name in [c"bound", c"mounted"] {
+                assert_eq!(volume.enter(name).unwrap_err().errno, Errno::XDEV, "{name:?}");
+                assert_eq!(volume.remove_directory(name).unwrap_err().errno, Errno::BUSY);
+            }
+        });
     }
 
     #[test]
