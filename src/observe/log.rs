@@ -163,4 +163,21 @@ mod tests {
             assert!(right.parse::<Level>().is_ok(), "{right:?} was refused");
         }
     }
+
+    proptest::proptest! {
+        /// Whatever is taken says at which level something is logged.
+        #[test]
+        fn any_text_is_a_filter_with_a_level_or_is_refused(
+            text in "(\\PC{0,12}|(info|berth|berth::clean|\\[call\\]|[a-z]{1,5})?(=(debug|off|[a-z]{0,4}))?(,[a-z=\\[]{0,6})?)"
+        ) {
+            if let Ok(level) = text.parse::<Level>() {
+                let named = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+                proptest::prop_assert!(
+                    text.split(',').all(|part| part.contains(['=', '[']) || named(part)),
+                    "{text:?}"
+                );
+                drop(level.filter());
+            }
+        }
+    }
 }
