@@ -17,7 +17,7 @@ use super::status::{Error, Refused};
 use crate::claim::Claims;
 use crate::inventory::{self, Inventory, Recorded};
 use crate::pool::Pools;
-use crate::volume::{LocalVolume, Spec, Tenancy, VolumeId, VolumeName};
+use crate::volume::{LocalVolume, PoolName, Spec, Tenancy, VolumeId, VolumeName};
 
 /// The operator's service.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl<I: Inventory> OperatorService<I> {
     /// A name that no pool has, and no volume of a pool that was, is a mistake.
     fn require_pool(&self, asked: &str, volumes: &[LocalVolume]) -> Result<(), Error> {
         let pools = self.pools.borrow().clone();
-        let configured = || pools.keys().map(|pool| pool.as_str());
+        let configured = || pools.keys().map(PoolName::as_str);
         let had = volumes.iter().any(|volume| volume.spec.pool.as_str() == asked);
         if asked.is_empty() || had || configured().any(|pool| pool == asked) {
             return Ok(());

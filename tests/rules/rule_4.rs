@@ -1,5 +1,7 @@
 //! What more is tried to lead a wipe elsewhere is in `tests/hostile.rs`.
 
+#![expect(clippy::unwrap_used, reason = "a test panics where something is not as it must be")]
+
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
