@@ -250,6 +250,31 @@ fn every_link_in_the_documents_leads_to_a_file() {
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
 }
 
+/// The keys of a record: the public fields of the model's structures, as they are written.
+fn keys(text: &str) -> impl Iterator<Item = String> {
+    let fields = text.lines().filter_map(|line| line.strip_prefix("    pub ")?.split_once(':'));
+    fields.filter(|(name, _)| !name.contains([' ', '('])).map(|(name, _)| {
+        let mut words = name.split('_');
+        let first = words.next().unwrap_or_default().to_owned();
+        words.fold(first, |key, word| key + &word[..1].to_uppercase() + &word[1..])
+    })
+}
+
+#[test]
+fn every_key_and_every_reason_of_a_record_is_explained() {
+    let page = fs::read_to_string(root().join("docs/inventory.md")).unwrap();
+    let read = |name: &str| fs::read_to_string(root().join("src/volume").join(name)).unwrap();
+    let conditions = read("condition.rs");
+    let reasons = conditions.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let words: Vec<_> =
+        keys(&read("mod.rs")).chain(keys(&conditions)).chain(reasons.map(str::to_owned)).collect();
+    assert!(words.contains(&"cleanFor".to_owned()) && words.contains(&"FoundEmpty".to_owned()));
+
+    let missing: Vec<_> = words.iter().filter(|w| !page.contains(&format!("`{w}`"))).collect();
+
+    assert!(missing.is_empty(), "docs/inventory.md does not explain {missing:?}");
+}
+
 #[test]
 fn every_dependency_has_a_licence_that_we_accept() {
     const ACCEPTED: &[&str] = &[
