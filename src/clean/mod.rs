@@ -11,6 +11,7 @@ mod command;
 mod delete;
 mod error;
 mod in_use;
+mod lock;
 mod progress;
 mod queue;
 mod reformat;
@@ -19,6 +20,7 @@ mod wipe;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -37,10 +39,13 @@ use crate::volume::{CleanPolicy, CleanReason, NodeName, VolumeName};
 pub use error::Error;
 
 /// How a cleaner works.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CleanerOptions {
     /// How many wipes run at once; at least one does.
     pub concurrency: usize,
+    /// The directory, of this agent alone, for the files that keep a wipe from running beside one that an agent before
+    /// this one began. It has to outlive the agent.
+    pub locks: PathBuf,
 }
 
 /// Wipes the volumes of one node.

@@ -8,16 +8,23 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::block::Target;
+use super::lock::Lock;
 use super::progress::Progress;
 use super::{Error, command, delete, in_use, reformat, verify};
 use crate::host::attributes::{self, Attributes};
 use crate::host::beneath::Directory;
 use crate::host::device::{self, Access};
-use crate::host::{self, Errno};
+use crate::host::{self, Errno, wipe};
 use crate::source::Source;
 use crate::volume::{
     CleanMethod, CleanPolicy, Fingerprint, LocalVolume, Mode, Remount, RootAttributes,
 };
+
+/// A wipe that runs: how far it is, and its right to.
+pub(super) struct Run<'a> {
+    pub(super) progress: &'a Progress,
+    pub(super) lock: &'a mut Lock,
+}
 
 /// What a wipe needs to have recorded before it goes on.
 pub(super) trait Notes {
@@ -40,7 +47,7 @@ pub(super) fn require_ready(volume: &LocalVolume) -> Result<(), Error> {
 pub(super) fn wipe(
     volume: &LocalVolume,
     policy: &CleanPolicy,
-    progress: &Progress,
+    run: &mut Run<'_>,
     notes: &impl Notes,
 ) -> Result<Option<Fingerprint>, Error> {
     let begun = volume.status.cleaning.as_ref().and_then(|cleaning| cleaning.remount.clone());
@@ -59,8 +66,8 @@ pub(super) fn wipe(
             drop(source);
             reformatted(volume, &remount, policy).map(Some)
         }
-        (_, false) => directory(volume, &source, policy, progress).map(|()| None),
-        (_, true) => block(volume, &source, policy, progress).map(|()| None),
+        (_, false) => directory(volume, &source, policy, run).map(|()| None),
+        (_, true) => block(volume, &source, policy, run).map(|()| None),
     }
 }
 
@@ -68,18 +75,18 @@ fn directory(
     volume: &LocalVolume,
     source: &Source,
     policy: &CleanPolicy,
-    progress: &Progress,
+    run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let root = Directory::open(source.as_fd(), source.path())?;
     let keep = keeps_lost_and_found(source);
     match &policy.method {
         CleanMethod::Delete => {
             attributes::allow_changes(&root, root.path())?;
-            delete::empty(&root, keep, progress)?;
+            delete::empty(&root, keep, run.progress)?;
         }
         CleanMethod::Command { command, timeout } => {
             let limit = std::time::Duration::from_secs(*timeout);
-            command::run(volume, command, limit, progress)?;
+            command::run(volume, command, limit, run)?;
             verify::directory(&root, keep)?;
         }
         CleanMethod::None | CleanMethod::Reformat => {}
@@ -140,7 +147,7 @@ fn block(
     volume: &LocalVolume,
     source: &Source,
     policy: &CleanPolicy,
-    progress: &Progress,
+    run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let path = source.path();
     let device = match device::reopen(source.as_fd(), path, Access::WriteExclusive) {
@@ -149,7 +156,7 @@ fn block(
         }
         device => device?,
     };
-    let target = Target { device: &device, path, progress };
+    let target = Target { device: &device, path, progress: run.progress };
     match &policy.method {
         CleanMethod::Discard => target.discard()?,
         CleanMethod::Zero => target.zero()?,
@@ -162,8 +169,9 @@ fn block(
             // The program opens the device itself, as it sees fit.
             drop(device);
             let limit = std::time::Duration::from_secs(*timeout);
-            command::run(volume, command, limit, progress)?;
+            command::run(volume, command, limit, run)?;
             let device = device::reopen(source.as_fd(), path, Access::Read)?;
+            wipe::settle(&device, path)?;
             return if policy.verify { verify::device(&device, path) } else { Ok(()) };
         }
         CleanMethod::Delete | CleanMethod::Reformat | CleanMethod::None => {

@@ -1,5 +1,6 @@
 //! One wipe on a thread of its own, and what is recorded of it: that it began, how far it is, how it ended.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::lock::Lock;
 use super::progress::Progress;
-use super::wipe::{self, Notes};
+use super::wipe::{self, Notes, Run};
 use super::{Cleaner, Error};
 use crate::host::priority;
 use crate::inventory::{self, Inventory, Recorded};
@@ -53,6 +55,7 @@ impl Worker {
             inventory: cleaner.inventory.clone(),
             volume: recorded.volume,
             policy,
+            locks: cleaner.options.locks.clone(),
             progress: Arc::clone(&progress),
         };
         tokio::spawn(async move {
@@ -72,6 +75,7 @@ struct Job<I> {
     inventory: I,
     volume: LocalVolume,
     policy: CleanPolicy,
+    locks: PathBuf,
     progress: Arc<Progress>,
 }
 
@@ -91,7 +95,12 @@ impl<I: Inventory> Job<I> {
 
     async fn begin_and_wipe(&mut self) -> Result<Option<Fingerprint>, Error> {
         let volume = self.volume.clone();
-        on_thread(move || wipe::require_ready(&volume)).await?;
+        let locks = self.locks.clone();
+        let lock = on_thread(move || {
+            let lock = Lock::take(&locks, &volume.name)?;
+            wipe::require_ready(&volume).map(|()| lock)
+        });
+        let lock = lock.await?;
         self.begin().await?;
         let volume = &self.volume;
         info!(
@@ -102,7 +111,7 @@ impl<I: Inventory> Job<I> {
             method = self.policy.method.name(),
             "wiping"
         );
-        let thread = self.thread();
+        let thread = self.thread(lock);
         tokio::pin!(thread);
         loop {
             tokio::select! {
@@ -138,7 +147,10 @@ impl<I: Inventory> Job<I> {
     }
 
     /// The wipe itself, off the async threads; a hung device keeps this thread and nothing else.
-    fn thread(&self) -> impl Future<Output = Result<Option<Fingerprint>, Error>> + use<I> {
+    fn thread(
+        &self,
+        mut lock: Lock,
+    ) -> impl Future<Output = Result<Option<Fingerprint>, Error>> + use<I> {
         let (volume, policy) = (self.volume.clone(), self.policy.clone());
         let progress = Arc::clone(&self.progress);
         let notes = Recorder {
@@ -148,7 +160,7 @@ impl<I: Inventory> Job<I> {
         };
         on_thread(move || {
             priority::become_idle();
-            wipe::wipe(&volume, &policy, &progress, &notes)
+            wipe::wipe(&volume, &policy, &mut Run { progress: &progress, lock: &mut lock }, &notes)
         })
     }
 

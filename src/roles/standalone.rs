@@ -108,7 +108,10 @@ impl Parts {
             inventory.clone(),
             node.clone(),
             metrics.clone(),
-            CleanerOptions { concurrency: options.wipes.into() },
+            CleanerOptions {
+                concurrency: options.wipes.into(),
+                locks: options.state.join("wipes"),
+            },
         );
         let discovery =
             Discovery::new(inventory.clone(), node.clone(), pools.subscribe(), metrics.clone())

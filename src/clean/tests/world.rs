@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) struct World {
     pub(super) base: PathBuf,
     pub(super) inventory: Embedded,
+    pub(super) locks: tempfile::TempDir,
     _base: tempfile::TempDir,
     _state: tempfile::TempDir,
 }
@@ -34,7 +35,8 @@ pub(super) fn in_world(act: impl AsyncFnOnce(&World) + Send) {
             let (base_guard, base) = scratch();
             let state = tempfile::tempdir().unwrap();
             let inventory = Embedded::open(state.path()).unwrap();
-            let world = World { base, inventory, _base: base_guard, _state: state };
+            let locks = tempfile::tempdir().unwrap();
+            let world = World { base, locks, inventory, _base: base_guard, _state: state };
             act(&world).await;
         });
     });
@@ -78,7 +80,7 @@ impl World {
             self.inventory.clone(),
             "node-a".parse().unwrap(),
             Metrics::default(),
-            CleanerOptions { concurrency: 2 },
+            CleanerOptions { concurrency: 2, locks: self.locks.path().to_owned() },
         );
         let token = cancel.clone();
         (cancel, tokio::spawn(async move { cleaner.run(token).await }))
