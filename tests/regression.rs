@@ -211,3 +211,23 @@ fn a_claim_larger_than_every_volume_is_refused() {
 
     assert_eq!(berth.create("pvc-1", "fast", 2 * MIB).unwrap_err().code(), Code::ResourceExhausted);
 }
+
+/// A host that is given another name must not find its own claimed volumes anew, for another tenant.
+#[test]
+fn a_node_under_another_name_does_not_start_on_the_volumes_of_the_old_one() {
+    let host = Host::new();
+    let source = host.directory("fast", "v1");
+    let config = config(&host, "accept: [directory], newVolumes: accept");
+    let berth = Berth::start(&host, &config);
+    berth.wait_phase("v1", Phase::Available);
+    berth.create("pvc-1", "fast", 1).unwrap();
+    fs::write(source.join("data"), "a tenant's").unwrap();
+    berth.kill();
+
+    let status = Berth::spawn(&host, &config, &["--node", "node-b"]).ended();
+
+    assert_eq!(status.code(), Some(1));
+    let said = fs::read_to_string(host.path("berth.log")).unwrap();
+    assert!(said.contains("--node node-a"), "{said}");
+    Berth::start(&host, &config).wait_phase("v1", Phase::Claimed);
+}

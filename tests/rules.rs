@@ -253,8 +253,7 @@ mod rule_6_a_crash_loses_nothing {
         let host = Host::new();
         let source = host.tmpfs("fast", "v1", 64 * MIB);
         let gate = host.path("outside/gate");
-        // The first run leaves to another process what it is to do; that one outlives it, and would go on removing when
-        // a second run has long ended.
+        // The first run leaves its work to another process, which outlives it; a second run ends at once.
         let script = format!(
             "if mkdir {0}.begun; then (while ! test -e {0}; do sleep 0.01; done; rm -rf $BERTH_PATH/*) & wait; \
              else rm -rf $BERTH_PATH/*; fi",

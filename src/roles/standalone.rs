@@ -38,6 +38,7 @@ pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
     };
     let sockets = Sockets::listen(&options)?;
     let inventory = Embedded::open(&options.state)?;
+    inventory.require_node(&node)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         %node,
