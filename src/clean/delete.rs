@@ -12,16 +12,14 @@ use std::path::Path;
 
 use super::Error;
 use super::progress::Progress;
-use crate::host::beneath::{Directory, Entry};
+use crate::host::attributes::{self, Attributes};
+use crate::host::beneath::{Directory, Entry, LOST_AND_FOUND};
 use crate::host::{self, Errno};
 
 /// How many directories beneath the root are open at once.
 const DEEPEST: usize = 64;
 /// How many passes over a directory may remove nothing before it is given up.
 const FRUITLESS: usize = 64;
-
-/// What stays at the root of an ext2, ext3 or ext4 file system, empty: fsck(8) wants it there.
-const LOST_AND_FOUND: &CStr = c"lost+found";
 
 /// Removes everything beneath `root`; `keep_lost_and_found` leaves that directory, empty.
 pub(super) fn empty(
@@ -31,6 +29,21 @@ pub(super) fn empty(
 ) -> Result<(), Error> {
     let kept = keep_lost_and_found.then_some(LOST_AND_FOUND);
     Walk { root, kept, progress, moved: 0 }.empty(root, 0)
+}
+
+/// Gives `lost+found` the looks that mkfs gives it: a tenant may have left a message in its owner, mode or extended
+/// attributes, or have made it for all to write in.
+pub(super) fn reset_lost_and_found(root: &Directory) -> Result<(), Error> {
+    match root.enter(LOST_AND_FOUND) {
+        Ok(kept) => Ok(attributes::restore(&kept, &lost_and_found(), kept.path())?),
+        Err(host::Error { errno: Errno::NOENT, .. }) => Ok(()),
+        Err(error) => Err(in_the_way(error)),
+    }
+}
+
+/// How mkfs makes `lost+found`.
+pub(super) fn lost_and_found() -> Attributes {
+    Attributes { mode: 0o700, ..Attributes::default() }
 }
 
 struct Walk<'a> {

@@ -97,9 +97,28 @@ fn directory(
             });
         }
     }
-    restore_root(volume, &root)?;
+    finish(volume, &root, keep, policy)
+}
+
+/// Gives an emptied directory its looks back, makes all of it durable, and reads it back where that is asked for.
+fn finish(
+    volume: &LocalVolume,
+    root: &Directory,
+    keep_lost_and_found: bool,
+    policy: &CleanPolicy,
+) -> Result<(), Error> {
+    restore_root(volume, root)?;
+    if keep_lost_and_found {
+        delete::reset_lost_and_found(root)?;
+    }
     root.sync()?;
-    if policy.verify { verify::directory(&root, keep) } else { Ok(()) }
+    if policy.verify {
+        verify::directory(root, keep_lost_and_found)?;
+        if keep_lost_and_found {
+            verify::lost_and_found(root)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether `lost+found` belongs to the file system: at the root of ext2, ext3 and ext4.
@@ -135,11 +154,7 @@ fn reformatted(
 ) -> Result<Fingerprint, Error> {
     let source = reformat::carry_out(volume, remount)?;
     let root = Directory::open(source.as_fd(), source.path())?;
-    restore_root(volume, &root)?;
-    root.sync()?;
-    if policy.verify {
-        verify::directory(&root, keeps_lost_and_found(&source))?;
-    }
+    finish(volume, &root, keeps_lost_and_found(&source), policy)?;
     Ok(source.facts().fingerprint.clone())
 }
 

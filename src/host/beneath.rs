@@ -41,6 +41,9 @@ pub struct Entry {
     pub is_directory: bool,
 }
 
+/// What stays at the root of an ext2, ext3 or ext4 file system, empty: fsck(8) wants it there.
+pub const LOST_AND_FOUND: &CStr = c"lost+found";
+
 /// A batch of entries of a directory, as many as one system call gives, and no more.
 const BATCH: usize = 1 << 16;
 
@@ -103,6 +106,20 @@ impl Directory {
             }
         }
         Ok(entries)
+    }
+
+    /// Something that the directory holds, by its path; absent where it is empty. With `lost_and_found` an empty
+    /// directory [`LOST_AND_FOUND`] is nothing.
+    pub fn held(&self, lost_and_found: bool) -> Result<Option<PathBuf>> {
+        let held = self.first_entries()?.into_iter().find_map(|entry| {
+            let is_kept = lost_and_found && entry.is_directory;
+            if is_kept && entry.name.as_c_str() == LOST_AND_FOUND {
+                let inner = self.enter(LOST_AND_FOUND).and_then(|inner| inner.held(false));
+                return inner.transpose();
+            }
+            Some(Ok(self.at(&entry.name)))
+        });
+        held.transpose()
     }
 
     fn is_directory(&self, name: &CStr) -> bool {

@@ -1,8 +1,12 @@
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use super::super::verify;
 use super::world::{World, in_world};
+use crate::host::attributes;
+use crate::host::beneath::Directory;
 use crate::host::mount::fixture::{Disk, bind, mount, tmpfs, unmount};
 use crate::volume::{CleanMethod, CleanPolicy, CleanReason, LocalVolume, Mode};
 
@@ -208,7 +212,7 @@ fn a_command_that_leaves_something_does_not_make_a_volume_clean() {
 
         let said = world.refused(&name, CleanReason::VerifyFailed).await;
 
-        assert!(said.contains("data in"), "{said}");
+        assert!(said.contains("v1/data was read back"), "{said}");
     });
 }
 
@@ -240,4 +244,53 @@ fn lost_and_found_of_ext4_stays_and_what_was_put_in_it_goes() {
         assert_eq!(entries(&path), ["lost+found"]);
         assert_eq!(entries(&path.join("lost+found")), [""; 0]);
     });
+}
+
+/// What a tenant with root can say to the next one by `lost+found` itself.
+fn mark(lost_and_found: &Path) {
+    let marked = attributes::Attributes {
+        uid: 1000,
+        gid: 1000,
+        mode: 0o777,
+        xattrs: [("user.message".into(), b"secret".to_vec())].into(),
+    };
+    let open = fs::File::open(lost_and_found).unwrap();
+    attributes::restore(&open, &marked, lost_and_found).unwrap();
+}
+
+#[test]
+fn lost_and_found_carries_nothing_to_the_next_tenant() {
+    for method in [CleanMethod::Delete, command("true", 60)] {
+        in_world(async |world| {
+            let disk = Disk::formatted("ext4", 16);
+            let path = world.base.join("v1");
+            mount("ext4", disk.path(), &path);
+            let name = world.released(&path, Mode::Filesystem, method.clone()).await;
+            let kept = path.join("lost+found");
+            let look = || attributes::read(fs::File::open(&kept).unwrap(), &kept).unwrap();
+            let before = look();
+            mark(&kept);
+
+            world.cleaned(&name).await;
+
+            assert_eq!(look(), before);
+        });
+    }
+}
+
+#[test]
+fn reading_back_sees_what_lost_and_found_looks_like() {
+    let place = tempfile::tempdir().unwrap();
+    let kept = place.path().join("lost+found");
+    let root = |path: &Path| Directory::open(fs::File::open(path).unwrap().as_fd(), path).unwrap();
+    assert!(verify::lost_and_found(&root(place.path())).is_ok());
+    fs::create_dir(&kept).unwrap();
+    mark(&kept);
+
+    let refused = verify::lost_and_found(&root(place.path())).unwrap_err();
+
+    assert!(refused.to_string().contains("lost+found"), "{refused}");
+    fs::remove_dir(&kept).unwrap();
+    fs::write(&kept, "a file of that name is no such directory").unwrap();
+    assert!(verify::directory(&root(place.path()), true).is_err());
 }
