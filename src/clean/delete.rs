@@ -13,7 +13,7 @@ use std::path::Path;
 use super::Error;
 use super::progress::Progress;
 use crate::host::attributes::{self, Attributes};
-use crate::host::beneath::{Directory, Entry, LOST_AND_FOUND};
+use crate::host::beneath::{Directory, Entry, LOST_AND_FOUND, Listing};
 use crate::host::{self, Errno};
 
 /// How many directories beneath the root are open at once.
@@ -53,25 +53,57 @@ struct Walk<'a> {
     moved: u64,
 }
 
+/// What came of one pass over a directory.
+#[derive(Default)]
+struct Pass {
+    removed: usize,
+    /// An entry that was there and could not be removed.
+    left: Option<CString>,
+}
+
 impl Walk<'_> {
-    /// Empties a directory at `depth` beneath the root, batch by batch, until it gives no more entries.
+    /// Empties a directory at `depth` beneath the root: passes over its list, until one from its start finds nothing.
     fn empty(&mut self, directory: &Directory, depth: usize) -> Result<(), Error> {
+        let mut listing = directory.list()?;
         let mut fruitless = 0;
         loop {
-            let mut batch = directory.first_entries()?;
+            let Pass { removed, left } = self.pass(directory, &mut listing, depth)?;
+            fruitless = if removed == 0 { fruitless + 1 } else { 0 };
+            match left {
+                None if removed == 0 => return Ok(()),
+                Some(left) if fruitless == FRUITLESS => {
+                    let name = String::from_utf8_lossy(left.to_bytes()).into_owned();
+                    return Err(Error::Refilled { left: directory.path().join(name) });
+                }
+                _ => listing.rewind()?,
+            }
+        }
+    }
+
+    /// Removes what a list gives, to its end. Beginning anew after each batch would take the time of all the earlier ones
+    /// again: some file systems do not shrink a directory.
+    fn pass(
+        &mut self,
+        directory: &Directory,
+        listing: &mut Listing,
+        depth: usize,
+    ) -> Result<Pass, Error> {
+        let mut pass = Pass::default();
+        loop {
+            let mut batch = listing.next_batch()?;
+            if batch.is_empty() {
+                return Ok(pass);
+            }
             if depth == 0 {
                 self.empty_kept(&mut batch)?;
             }
-            let Some(first) = batch.first().cloned() else { return Ok(()) };
-            let mut removed = 0;
-            for entry in &batch {
+            for entry in batch {
                 self.progress.check()?;
-                removed += usize::from(self.remove(directory, entry, depth)?);
-            }
-            fruitless = if removed == 0 { fruitless + 1 } else { 0 };
-            if fruitless == FRUITLESS {
-                let name = String::from_utf8_lossy(first.name.to_bytes()).into_owned();
-                return Err(Error::Refilled { left: directory.path().join(name) });
+                if self.remove(directory, &entry, depth)? {
+                    pass.removed += 1;
+                } else {
+                    pass.left = Some(entry.name);
+                }
             }
         }
     }
