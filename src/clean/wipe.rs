@@ -14,6 +14,7 @@ use super::{Error, command, delete, in_use, reformat, verify};
 use crate::host::attributes::{self, Attributes};
 use crate::host::beneath::Directory;
 use crate::host::device::{self, Access};
+use crate::host::signature::{self, Contents};
 use crate::host::{self, Errno, wipe};
 use crate::source::Source;
 use crate::volume::{
@@ -185,9 +186,7 @@ fn block(
             drop(device);
             let limit = std::time::Duration::from_secs(*timeout);
             command::run(volume, command, limit, run)?;
-            let device = device::reopen(source.as_fd(), path, Access::Read)?;
-            wipe::settle(&device, path)?;
-            return if policy.verify { verify::device(&device, path) } else { Ok(()) };
+            return commanded(volume, source, policy);
         }
         CleanMethod::Delete | CleanMethod::Reformat | CleanMethod::None => {
             let needs = "a directory, or a device in a Filesystem pool";
@@ -195,4 +194,21 @@ fn block(
         }
     }
     if policy.verify { verify::device(&device, path) } else { Ok(()) }
+}
+
+/// What is left to do with a device that a program has wiped.
+fn commanded(volume: &LocalVolume, source: &Source, policy: &CleanPolicy) -> Result<(), Error> {
+    let path = source.path();
+    let device = device::reopen(source.as_fd(), path, Access::Write)?;
+    wipe::settle(&device, path)?;
+    if policy.verify {
+        verify::device(&device, path)?;
+    }
+    // A program for file systems' devices may do no more than take the signatures off.
+    let is_blank = || Ok::<_, Error>(signature::contents(&device, path)? == Contents::Blank);
+    if volume.spec.mode == Mode::Filesystem && is_blank()? {
+        signature::mark_erased(&device, path)?;
+        wipe::settle(&device, path)?;
+    }
+    Ok(())
 }

@@ -48,7 +48,7 @@ impl Staging {
         let found =
             signature::contents(&device, subject.source.path()).map_err(|e| self.host(e))?;
         Ok(match (&found, known) {
-            (signature::Contents::Blank, _) => Contents::Blank,
+            (signature::Contents::Blank | signature::Contents::Erased, _) => Contents::Blank,
             // A member of a RAID may look like the file system on the whole of it.
             (signature::Contents::Signatures(all), Some(known))
                 if all.iter().all(|signature| signature.name == known) =>

@@ -87,9 +87,9 @@ fn a_device_whose_node_is_mounted_for_a_pod_is_not_wiped() {
 }
 
 #[test]
-fn a_device_of_a_filesystem_pool_is_blank_again_after_a_tenant_had_a_file_system_on_it() {
+fn a_device_of_a_filesystem_pool_is_erased_after_a_tenant_had_a_file_system_on_it() {
     in_world(async |world| {
-        let disk = Disk::blank(64);
+        let disk = Disk::blank(320);
         let path = world.base.join("disk");
         symlink(disk.path(), &path).unwrap();
         let name = world.released(&path, Mode::Filesystem, CleanMethod::Delete).await;
@@ -101,7 +101,30 @@ fn a_device_of_a_filesystem_pool_is_blank_again_after_a_tenant_had_a_file_system
 
         world.cleaned(&name).await;
 
-        assert_eq!(signature::contents(&disk.open(), disk.path()).unwrap(), Contents::Blank);
+        let contents = || signature::contents(&disk.open(), disk.path()).unwrap();
+        assert_eq!(contents(), Contents::Erased);
+        for fs_type in ["ext4", "xfs"] {
+            crate::host::format::make(&disk.open(), disk.path(), fs_type, None).unwrap();
+            let Contents::Signatures(found) = contents() else { panic!("{:?}", contents()) };
+            assert!(found.iter().all(|signature| signature.name == fs_type), "{found:?}");
+        }
+    });
+}
+
+#[test]
+fn a_device_whose_signatures_alone_a_command_took_off_is_not_taken_for_a_blank_one() {
+    in_world(async |world| {
+        let disk = Disk::blank(MIB as u64);
+        let path = world.base.join("disk");
+        symlink(disk.path(), &path).unwrap();
+        let command = vec!["/bin/true".to_owned()];
+        let method = CleanMethod::Command { command, timeout: 60 };
+        let name = world.released(&path, Mode::Filesystem, method).await;
+
+        world.cleaned(&name).await;
+
+        let contents = signature::contents(&disk.open(), disk.path()).unwrap();
+        assert_eq!(contents, Contents::Erased);
     });
 }
 
