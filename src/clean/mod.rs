@@ -24,7 +24,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +33,7 @@ use self::queue::{Attempts, Next};
 use self::worker::{Ended, Worker};
 use crate::inventory::{Event, Inventory, Recorded};
 use crate::observe::metrics::Metrics;
-use crate::volume::{CleanPolicy, CleanReason, NodeName, VolumeName};
+use crate::volume::{CleanPolicy, NodeName, VolumeName};
 
 pub use error::Error;
 
@@ -90,7 +89,7 @@ impl<I: Inventory> Queue<'_, I> {
     async fn run(mut self, mut results: mpsc::Receiver<Ended>, cancel: CancellationToken) {
         let mut events = self.cleaner.inventory.watch();
         loop {
-            let wake = self.act().await;
+            let wake = self.act();
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.apply(event),
@@ -117,6 +116,9 @@ impl<I: Inventory> Queue<'_, I> {
             Event::Removed(name, _) => {
                 self.volumes.remove(&name);
                 self.attempts.remove(&name);
+                if let Some(worker) = self.running.get(&name) {
+                    worker.stop();
+                }
             }
         }
     }
@@ -128,29 +130,27 @@ impl<I: Inventory> Queue<'_, I> {
         // What this cleaner has just written may be told of again later, by the watch.
         let name = recorded.volume.name.clone();
         if self.volumes.get(&name).is_none_or(|known| known.version <= recorded.version) {
+            if let Some(worker) = self.running.get(&name) {
+                worker.stop_unless_due(&recorded.volume);
+            }
             self.volumes.insert(name, recorded);
         }
     }
 
     /// Begins what is due, as far as there is a place for it; gives the time at which something else will be.
-    async fn act(&mut self) -> Instant {
+    fn act(&mut self) -> Instant {
         let now = Instant::now();
         let mut wake = now + Duration::from_hours(1);
         let mut due: Vec<(Recorded, CleanPolicy)> = Vec::new();
-        let mut left = Vec::new();
         for (name, recorded) in &self.volumes {
             if self.running.contains_key(name) {
                 continue;
             }
             match queue::next(&recorded.volume, recorded.version, self.attempts.get(name), now) {
                 Next::Nothing => {}
-                Next::LeaveAsIs => left.push(name.clone()),
                 Next::Wipe(policy) => due.push((recorded.clone(), policy)),
                 Next::Wait(until) => wake = wake.min(until),
             }
-        }
-        for name in left {
-            self.leave_as_is(&name).await;
         }
         let places = self.cleaner.options.concurrency.max(1).saturating_sub(self.running.len());
         for (recorded, policy) in due.into_iter().take(places) {
@@ -161,50 +161,29 @@ impl<I: Inventory> Queue<'_, I> {
         wake
     }
 
-    async fn leave_as_is(&mut self, name: &VolumeName) {
-        let now = Timestamp::now();
-        let left = self.cleaner.inventory.modify_status(name, |volume| {
-            volume.cleaned(volume.spec.tenancy, CleanReason::LeftAsIs, now)
-        });
-        match left.await {
-            Ok(recorded) => self.learn(recorded),
-            Err(error) => self.postpone(name, &error),
-        }
-    }
-
     /// Takes up what a wipe ended with.
     async fn settle(&mut self, ended: Ended) {
         let name = ended.name.clone();
         self.running.remove(&name);
-        let now = Instant::now();
-        match worker::record(self.cleaner, &ended).await {
-            Ok(recorded) => {
-                let version = recorded.version;
-                match &ended.result {
-                    Ok(_) => drop(self.attempts.remove(&name)),
-                    Err(Error::InUse { .. }) => {
-                        self.attempts
-                            .insert(name, Attempts::in_use(&recorded.volume, version, now));
-                    }
-                    Err(_) => {
-                        let before = self.attempts.get(&name);
-                        let failed = Attempts::failed(before, &recorded.volume, now);
-                        self.attempts.insert(name, failed);
-                    }
-                }
-                self.learn(recorded);
+        let recorded = worker::record(self.cleaner, &ended).await;
+        let (now, order, before) = (Instant::now(), ended.order(), self.attempts.get(&name));
+        let tried = match (&recorded, &ended.result) {
+            (Ok(_), Ok(_)) => None,
+            (Ok(recorded), Err(Error::InUse { .. })) => {
+                Some(Attempts::in_use(order, recorded.version, now))
             }
-            Err(error) => self.postpone(&name, &error),
+            _ => Some(Attempts::failed(before, order, now)),
+        };
+        match tried {
+            Some(tried) => drop(self.attempts.insert(name.clone(), tried)),
+            None => drop(self.attempts.remove(&name)),
         }
-    }
-
-    /// What could not be recorded is tried again: what is recorded says what is due.
-    fn postpone(&mut self, name: &VolumeName, error: &crate::inventory::Error) {
-        warn!(volume = %name, node = %self.cleaner.node, %error, "the inventory was not told of a wipe; it is tried again");
-        if let Some(recorded) = self.volumes.get(name) {
-            let failed =
-                Attempts::failed(self.attempts.get(name), &recorded.volume, Instant::now());
-            self.attempts.insert(name.clone(), failed);
+        match recorded {
+            Ok(recorded) => self.learn(recorded),
+            // What is recorded says what is due.
+            Err(error) => {
+                warn!(volume = %name, node = %self.cleaner.node, %error, "the inventory was not told of a wipe; it is tried again");
+            }
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Run<'a> {
 pub(super) trait Notes {
     /// Records what a reformat is about to take away.
     fn remount(&self, remount: &Remount) -> Result<(), Error>;
+    /// Records that it is back, and what the volume is by now.
+    fn put_back(&self, fingerprint: &Fingerprint) -> Result<LocalVolume, Error>;
 }
 
 /// Makes sure that a volume is there and that nobody uses it, before anything is recorded of its wipe.
@@ -54,7 +56,12 @@ pub(super) fn wipe(
     let begun = volume.status.cleaning.as_ref().and_then(|cleaning| cleaning.remount.clone());
     if let Some(remount) = begun {
         // The mount may be gone: that is what was recorded for.
-        return reformatted(volume, &remount, policy).map(Some);
+        let fingerprint = reformatted(volume, &remount, policy)?;
+        if policy.method == CleanMethod::Reformat {
+            return Ok(Some(fingerprint));
+        }
+        // Another order came since, which is carried out on what is back.
+        return wipe(&notes.put_back(&fingerprint)?, policy, run, notes);
     }
     let source = Source::open(volume)?;
     in_use::require_unused(volume, source.facts())?;

@@ -12,14 +12,15 @@ use tracing::{info, warn};
 
 use super::lock::Lock;
 use super::progress::Progress;
+use super::queue::Order;
 use super::wipe::{self, Notes, Run};
 use super::{Cleaner, Error};
 use crate::host::priority;
 use crate::inventory::{self, Inventory, Recorded};
 use crate::observe::metrics::WipeOutcome;
 use crate::volume::{
-    Bytes, CleanPolicy, CleanReason, Cleaning, Fingerprint, LocalVolume, Remount, Status, Tenancy,
-    VolumeName,
+    Bytes, CleanMethod, CleanPolicy, CleanReason, Cleaning, Fingerprint, LocalVolume, Remount,
+    Status, Tenancy, VolumeName,
 };
 
 /// How often the progress of a wipe is recorded.
@@ -29,6 +30,7 @@ const REPORT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Worker {
     progress: Arc<Progress>,
+    order: Order,
 }
 
 /// A wipe that has ended.
@@ -51,6 +53,7 @@ impl Worker {
         ended: mpsc::Sender<Ended>,
     ) -> Self {
         let progress = Arc::new(Progress::default());
+        let order = (recorded.volume.spec.tenancy, policy.clone());
         let job = Job {
             inventory: cleaner.inventory.clone(),
             volume: recorded.volume,
@@ -62,12 +65,27 @@ impl Worker {
             // Whoever waited for it is gone only when the process ends.
             let _ = ended.send(job.run().await).await;
         });
-        Self { progress }
+        Self { progress, order }
+    }
+
+    /// Stops the wipe if it is not what is due of the volume, as that is recorded by now.
+    pub(super) fn stop_unless_due(&self, volume: &LocalVolume) {
+        let (tenancy, policy) = &self.order;
+        if !volume.is_due(*tenancy, policy) {
+            self.stop();
+        }
     }
 
     /// Tells the wipe to stop at its next safe point.
     pub(super) fn stop(&self) {
         self.progress.stop();
+    }
+}
+
+impl Ended {
+    /// What it was to carry out.
+    pub(super) fn order(&self) -> Order {
+        (self.tenancy, self.policy.clone())
     }
 }
 
@@ -125,24 +143,23 @@ impl<I: Inventory> Job<I> {
     async fn begin(&mut self) -> Result<(), Error> {
         let now = Timestamp::now();
         let tenancy = self.volume.spec.tenancy;
-        let method = self.policy.method.clone();
+        let policy = self.policy.clone();
         let begun = self.inventory.modify_status(&self.volume.name, |volume| {
             let earlier = volume.status.cleaning.clone().filter(|c| c.tenancy == tenancy);
             let fresh = Cleaning {
                 tenancy,
-                method: method.clone(),
+                method: policy.method.clone(),
                 started: now,
                 entries: 0,
                 bytes: Bytes(0),
                 remount: None,
             };
             let remount = earlier.and_then(|earlier| earlier.remount);
-            volume.cleaning(Cleaning { remount, ..fresh }, now)
+            volume.cleaning(Cleaning { remount, ..fresh }, &policy, now)
         });
         self.volume = begun.await?.volume;
-        let cleaning = self.volume.status.cleaning.as_ref();
-        let due = self.volume.needs_cleaning() && cleaning.is_some_and(|c| c.tenancy == tenancy);
         // Somebody decided otherwise meanwhile; what is recorded now says what to do.
+        let due = self.volume.is_due(tenancy, &self.policy);
         if due { Ok(()) } else { Err(Error::Interrupted) }
     }
 
@@ -210,6 +227,18 @@ impl<I: Inventory> Notes for Recorder<I> {
         let kept = cleaning.is_some_and(|cleaning| cleaning.remount.is_some());
         if kept { Ok(()) } else { Err(Error::Interrupted) }
     }
+
+    fn put_back(&self, fingerprint: &Fingerprint) -> Result<LocalVolume, Error> {
+        let noted = self.inventory.modify_status(&self.name, |volume| {
+            let mut status = volume.status.clone();
+            status.fingerprint = fingerprint.clone();
+            if let Some(cleaning) = &mut status.cleaning {
+                cleaning.remount = None;
+            }
+            Some(status)
+        });
+        Ok(self.runtime.block_on(noted)?.volume)
+    }
 }
 
 /// Records and logs how a wipe ended.
@@ -237,7 +266,11 @@ pub(super) async fn record<I: Inventory>(
 fn status(volume: &LocalVolume, ended: &Ended, now: Timestamp) -> Option<Status> {
     match &ended.result {
         Ok(fingerprint) => {
-            let mut status = volume.cleaned(ended.tenancy, CleanReason::Wiped, now)?;
+            let reason = match ended.policy.method {
+                CleanMethod::None => CleanReason::LeftAsIs,
+                _ => CleanReason::Wiped,
+            };
+            let mut status = volume.cleaned(ended.tenancy, &ended.policy, reason, now)?;
             if let Some(fingerprint) = fingerprint {
                 status.fingerprint = fingerprint.clone();
             }
@@ -266,7 +299,7 @@ fn log(volume: &LocalVolume, ended: &Ended, took: Duration) {
             info!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, "wiped");
         }
         Err(Error::Interrupted) => {
-            info!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, "wipe stopped; it is resumed by the next start");
+            info!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, "wipe stopped; it is resumed by the next start, or another order takes its place");
         }
         Err(error) => {
             warn!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, error = error.sentence(), "not wiped; it is tried again");

@@ -40,6 +40,11 @@ pub(super) enum Refused {
         "volume {volume}: its pool {pool} is not configured here, so that nothing says how to wipe it; put it back"
     )]
     PoolGone { volume: VolumeName, pool: crate::volume::PoolName },
+    #[error(
+        "volume {volume}: its pool {pool} wipes nothing (clean: {{method: none}}); say in the pool how to wipe, or \
+         newVolumes: accept to offer what volumes hold"
+    )]
+    NoWipe { volume: VolumeName, pool: crate::volume::PoolName },
     #[error("volume {volume} is not released")]
     Release {
         volume: VolumeName,

@@ -8,7 +8,7 @@ use super::world::{World, in_world};
 use crate::host::attributes;
 use crate::host::beneath::Directory;
 use crate::host::mount::fixture::{Disk, bind, mount, tmpfs, unmount};
-use crate::volume::{CleanMethod, CleanPolicy, CleanReason, LocalVolume, Mode};
+use crate::volume::{CleanMethod, CleanReason, LocalVolume, Mode};
 
 pub(super) fn entries(path: &Path) -> Vec<String> {
     let names = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
@@ -181,11 +181,7 @@ fn a_wipe_that_an_agent_left_half_done_is_ended_by_the_next() {
         let left = world.volume(&name).await;
         assert!(left.status.cleaning.is_some() && !left.is_claimable());
 
-        let order = |volume: &LocalVolume| {
-            let policy = CleanPolicy { method: CleanMethod::Delete, verify: true };
-            Ok::<_, crate::inventory::Error>(volume.ordered_clean(policy))
-        };
-        crate::inventory::Inventory::modify_spec(&world.inventory, &name, order).await.unwrap();
+        world.order(&name, CleanMethod::Delete).await;
         world.cleaned(&name).await;
 
         assert_eq!(entries(&path), [""; 0]);
@@ -226,6 +222,41 @@ fn a_policy_of_none_leaves_the_data_to_the_next_tenant_and_says_so() {
 
         assert_eq!(left.status.conditions.clean.reason, CleanReason::LeftAsIs);
         assert_eq!(entries(&path), ["data"]);
+    });
+}
+
+#[test]
+fn a_volume_that_is_left_as_it_is_is_not_offered_while_a_mount_of_it_remains() {
+    in_world(async |world| {
+        let (path, name) = volume(world, CleanMethod::None).await;
+        let target = world.base.join("pods/target");
+        bind(&path, &target);
+
+        let said = world.refused(&name, CleanReason::StillInUse).await;
+
+        assert!(said.contains("pods/target"), "{said}");
+        unmount(&target);
+        assert_eq!(
+            world.cleaned(&name).await.status.conditions.clean.reason,
+            CleanReason::LeftAsIs
+        );
+    });
+}
+
+#[test]
+fn an_order_that_is_given_during_a_wipe_takes_its_place() {
+    in_world(async |world| {
+        let (path, name) = volume(world, command("exec sleep 600", 600)).await;
+        fs::write(path.join("data"), "").unwrap();
+        let (cancel, running) = world.clean();
+        world.until(&name, |volume| volume.status.cleaning.is_some()).await;
+
+        world.order(&name, CleanMethod::Delete).await;
+
+        world.until(&name, LocalVolume::is_claimable).await;
+        assert_eq!(entries(&path), [""; 0]);
+        cancel.cancel();
+        running.await.unwrap();
     });
 }
 

@@ -124,6 +124,25 @@ fn a_reformat_cut_off_before_its_end_was_recorded_is_ended_by_the_next_agent() {
 }
 
 #[test]
+fn another_order_than_a_reformat_that_was_cut_off_is_carried_out_once_the_mount_is_back() {
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 32);
+        let (path, name) = mounted_by(world, "ext4", disk.path()).await;
+        begun(world, &name).await;
+        unmount(&path);
+        let mark = world.base.join("mark");
+        let script = format!("mountpoint -q $BERTH_PATH && touch {}", mark.display());
+        let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        world.order(&name, CleanMethod::Command { command, timeout: 60 }).await;
+
+        world.cleaned(&name).await;
+
+        assert!(mark.exists(), "the order was not carried out");
+        assert_eq!(entries(&path), ["lost+found"]);
+    });
+}
+
+#[test]
 fn a_disk_that_took_the_name_of_the_volumes_disk_is_not_formatted() {
     in_world(async |world| {
         let (disk, other) = (Disk::formatted("ext4", 32), Disk::formatted("ext4", 32));

@@ -13,7 +13,7 @@ use crate::host::namespace::isolated;
 use crate::inventory::embedded::Embedded;
 use crate::source::Source;
 use crate::volume::{
-    CleanMethod, Fingerprint, LocalVolume, Mode, RootAttributes, VolumeName, fixture,
+    CleanMethod, CleanReason, Fingerprint, LocalVolume, Mode, RootAttributes, VolumeName, fixture,
 };
 
 /// How long a test waits for something that has to happen before it fails.
@@ -71,6 +71,15 @@ impl World {
 
     pub(super) async fn volume(&self, name: &VolumeName) -> LocalVolume {
         self.inventory.get(name).await.unwrap().volume
+    }
+
+    /// Orders another way to wipe.
+    pub(super) async fn order(&self, name: &VolumeName, method: CleanMethod) {
+        let policy = CleanPolicy { method, verify: true };
+        let order = |volume: &LocalVolume| {
+            Ok::<_, crate::inventory::Error>(volume.ordered_clean(policy.clone()))
+        };
+        self.inventory.modify_spec(name, order).await.unwrap();
     }
 
     /// Starts a cleaner; it ends with the token.
