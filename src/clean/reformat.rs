@@ -121,8 +121,12 @@ fn take_away(spot: &Spot, device: DeviceNumber) -> Result<(), Error> {
     if !by.is_empty() {
         return Err(Error::InUse { by });
     }
-    if !table.iter().any(is_own) {
-        return Ok(());
+    let Some(own) = table.iter().find(|mount| is_own(mount)) else { return Ok(()) };
+    // Whoever would still have the device afterwards is looked for first: a mount that is taken away and put back with
+    // each try is an outage with each try.
+    let by = super::in_use::held_elsewhere(device, own);
+    if !by.is_empty() {
+        return Err(Error::InUse { by });
     }
     spot.unmount().map_err(|error| match error.errno {
         Errno::BUSY => Error::InUse { by: vec!["a process that works in it".to_owned()] },

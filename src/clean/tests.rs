@@ -2,5 +2,6 @@
 
 mod devices;
 mod directories;
+mod namespaces;
 mod reformat;
 mod world;
