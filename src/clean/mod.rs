@@ -24,18 +24,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::queue::{Attempts, Next};
+use self::queue::{Attempts, Clock, Line, Next};
 use self::worker::{Ended, Worker};
+use crate::host::wake::{self, Changes, MountChanges};
 use crate::inventory::{Event, Inventory, Recorded};
 use crate::observe::metrics::Metrics;
 use crate::volume::{CleanPolicy, NodeName, VolumeName};
 
 pub use error::Error;
+
+/// How long wipes have to stop when the process ends.
+const STOP: Duration = Duration::from_secs(10);
+/// How long changes of the mounts are gathered.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// How a cleaner works.
 #[derive(Debug, Clone)]
@@ -70,6 +77,8 @@ impl<I: Inventory> Cleaner<I> {
             volumes: BTreeMap::new(),
             attempts: BTreeMap::new(),
             running: BTreeMap::new(),
+            line: Line::default(),
+            mounts: Mounts::watch(),
             ended,
         };
         queue.run(results, cancel).await;
@@ -82,6 +91,8 @@ struct Queue<'a, I> {
     volumes: BTreeMap<VolumeName, Recorded>,
     attempts: BTreeMap<VolumeName, Attempts>,
     running: BTreeMap<VolumeName, Worker>,
+    line: Line,
+    mounts: Mounts,
     ended: mpsc::Sender<Ended>,
 }
 
@@ -96,6 +107,7 @@ impl<I: Inventory> Queue<'_, I> {
                     None => break,
                 },
                 Some(ended) = results.recv() => self.settle(ended).await,
+                () = self.mounts.change() => {}
                 () = tokio::time::sleep_until(wake) => {}
                 () = cancel.cancelled() => break,
             }
@@ -139,22 +151,20 @@ impl<I: Inventory> Queue<'_, I> {
 
     /// Begins what is due, as far as there is a place for it; gives the time at which something else will be.
     fn act(&mut self) -> Instant {
-        let now = Instant::now();
-        let mut wake = now + Duration::from_hours(1);
-        let mut due: Vec<(Recorded, CleanPolicy)> = Vec::new();
-        for (name, recorded) in &self.volumes {
-            if self.running.contains_key(name) {
-                continue;
-            }
-            match queue::next(&recorded.volume, recorded.version, self.attempts.get(name), now) {
+        let clock = Clock { now: Instant::now(), mounts_changed: self.mounts.changed };
+        let mut wake = clock.now + Duration::from_hours(1);
+        let mut due: BTreeMap<VolumeName, (Recorded, CleanPolicy)> = BTreeMap::new();
+        let waiting = self.volumes.iter().filter(|(name, _)| !self.running.contains_key(*name));
+        for (name, recorded) in waiting {
+            match queue::next(&recorded.volume, recorded.version, self.attempts.get(name), clock) {
                 Next::Nothing => {}
-                Next::Wipe(policy) => due.push((recorded.clone(), policy)),
+                Next::Wipe(policy) => drop(due.insert(name.clone(), (recorded.clone(), policy))),
                 Next::Wait(until) => wake = wake.min(until),
             }
         }
         let places = self.cleaner.options.concurrency.max(1).saturating_sub(self.running.len());
-        for (recorded, policy) in due.into_iter().take(places) {
-            let name = recorded.volume.name.clone();
+        for name in self.line.take(due.keys().cloned().collect(), places, clock.now) {
+            let Some((recorded, policy)) = due.remove(&name) else { continue };
             let worker = Worker::start(self.cleaner, recorded, policy, self.ended.clone());
             self.running.insert(name, worker);
         }
@@ -170,7 +180,7 @@ impl<I: Inventory> Queue<'_, I> {
         let tried = match (&recorded, &ended.result) {
             (Ok(_), Ok(_)) => None,
             (Ok(recorded), Err(Error::InUse { .. })) => {
-                Some(Attempts::in_use(order, recorded.version, now))
+                Some(Attempts::in_use(before, order, recorded.version, (ended.began, now)))
             }
             _ => Some(Attempts::failed(before, order, now)),
         };
@@ -187,16 +197,54 @@ impl<I: Inventory> Queue<'_, I> {
         }
     }
 
-    /// Stops every wipe at its next safe point and waits for that.
+    /// Stops every wipe at its next safe point and waits for that, though not for a device that hangs.
     async fn stop(mut self, mut results: mpsc::Receiver<Ended>) {
         for worker in self.running.values() {
             worker.stop();
         }
-        while !self.running.is_empty()
-            && let Some(ended) = results.recv().await
-        {
-            self.settle(ended).await;
+        let until = Instant::now() + STOP;
+        while !self.running.is_empty() {
+            match tokio::time::timeout_at(until, results.recv()).await {
+                Ok(Some(ended)) => self.settle(ended).await,
+                Ok(None) => break,
+                Err(_) => {
+                    for name in self.running.keys() {
+                        warn!(volume = %name, node = %self.cleaner.node, "its wipe hangs and is left; the next start resumes it");
+                    }
+                    break;
+                }
+            }
         }
+    }
+}
+
+/// The changes of the mount table.
+struct Mounts {
+    changes: Option<AsyncFd<MountChanges>>,
+    /// When there was one last.
+    changed: Option<Instant>,
+}
+
+impl Mounts {
+    fn watch() -> Self {
+        let changes = MountChanges::open().and_then(wake::register).inspect_err(
+            |error| warn!(%error, "mounts are not watched: that a volume is free is seen later"),
+        );
+        Self { changes: changes.ok(), changed: None }
+    }
+
+    /// Waits for a change; many within a moment are one.
+    async fn change(&mut self) {
+        if let Some(changed) = self.changed {
+            tokio::time::sleep_until(changed + MOMENT).await;
+        }
+        let Some(changes) = &self.changes else { return std::future::pending().await };
+        match changes.ready(MountChanges::INTEREST).await {
+            Ok(mut guard) => guard.clear_ready(),
+            // The runtime is ending.
+            Err(_) => return std::future::pending().await,
+        }
+        self.changed = Some(Instant::now());
     }
 }
 

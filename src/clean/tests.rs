@@ -3,5 +3,6 @@
 mod devices;
 mod directories;
 mod namespaces;
+mod queue;
 mod reformat;
 mod world;

@@ -40,7 +40,7 @@ pub(super) struct Ended {
     pub(super) result: Result<Option<Fingerprint>, Error>,
     tenancy: Tenancy,
     policy: CleanPolicy,
-    began: Instant,
+    pub(super) began: Instant,
     counted: (u64, u64),
 }
 

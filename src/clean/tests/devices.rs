@@ -1,12 +1,11 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 
-use super::super::CleanPolicy;
 use super::world::{World, in_world};
 use crate::host::device::{self, Access};
 use crate::host::mount::fixture::{Disk, bind, mount, unmount};
 use crate::host::signature::{self, Contents};
-use crate::volume::{CleanMethod, CleanReason, LocalVolume, Mode, VolumeName};
+use crate::volume::{CleanMethod, CleanReason, Mode, VolumeName};
 
 const MIB: usize = 8;
 
@@ -138,26 +137,6 @@ fn a_device_that_does_not_read_zero_after_its_command_is_not_offered() {
         let said = world.refused(&name, CleanReason::VerifyFailed).await;
 
         assert!(said.contains("at byte 0"), "{said}");
-    });
-}
-
-#[test]
-fn many_volumes_are_wiped_though_only_two_at_a_time() {
-    in_world(async |world| {
-        let mut names = Vec::new();
-        for number in 0..10 {
-            let path = world.base.join(format!("d{number}"));
-            fs::create_dir(&path).unwrap();
-            fs::write(path.join("data"), "").unwrap();
-            let policy = CleanPolicy { method: CleanMethod::Delete, verify: false };
-            names.push(world.released_by(&path, Mode::Filesystem, policy).await);
-        }
-        let (cancel, running) = world.clean();
-        for name in &names {
-            world.until(name, LocalVolume::is_claimable).await;
-        }
-        cancel.cancel();
-        running.await.unwrap();
     });
 }
 
