@@ -384,7 +384,7 @@ mod rule_8_what_cannot_be_done_says_so {
         let capability = flagged.volume_capability.as_mut().unwrap();
         if let Some(csi::volume_capability::AccessType::Mount(mount)) = &mut capability.access_type
         {
-            mount.mount_flags = vec!["password=hunter2".into()];
+            mount.mount_flags = vec!["hunter2".into(), "password=hunter2".into()];
         }
 
         berth.node(async |client| client.node_stage_volume(flagged).await).unwrap_err();

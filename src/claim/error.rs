@@ -43,6 +43,16 @@ pub enum Error {
         /// What was asked for.
         asked: Mode,
     },
+    /// No volume of the pool can be had so, now or later.
+    #[error("pool {pool} offers no volume with {what}: {instead}")]
+    NotOffered {
+        /// The pool.
+        pool: PoolName,
+        /// What was asked for.
+        what: String,
+        /// What to ask for instead.
+        instead: &'static str,
+    },
     /// Nothing fits now.
     #[error("pool {pool} has no volume of {range} to give: {shortage}")]
     Exhausted {
@@ -121,6 +131,17 @@ pub enum Mismatch {
         /// The sizes that are asked for.
         asked: CapacityRange,
     },
+    /// Its file system is of another type.
+    #[error("it has {}, not {asked}", held.as_deref().unwrap_or("no such file system"))]
+    Filesystem {
+        /// The type that it has; absent where it has none yet.
+        held: Option<String>,
+        /// The type that is asked for.
+        asked: String,
+    },
+    /// It is a directory, and flags of a whole file system are asked for.
+    #[error("it is a directory, for which there are no mount flags of a whole file system")]
+    Shared,
     /// It is elsewhere.
     #[error("it is on node {held}, not on {}", asked.join(" or "))]
     Topology {
@@ -141,6 +162,8 @@ pub struct Shortage {
     pub fitting: usize,
     /// Of these, the ones that lie where the claim must not be.
     pub elsewhere: usize,
+    /// Of the others, the ones that cannot be had with the file system that is asked for.
+    pub unsuited: usize,
     /// Of the others, the ones that a claim holds.
     pub claimed: usize,
     /// Of the others, the ones that are missing, replaced or unreadable.
@@ -161,6 +184,7 @@ impl fmt::Display for Shortage {
         write!(formatter, "volumes of that size: {} of {}", self.fitting, self.volumes)?;
         let reasons = [
             (self.elsewhere, "on other nodes"),
+            (self.unsuited, "of another file system"),
             (self.claimed, "claimed"),
             (self.unhealthy, "not healthy"),
             (self.unclean, "not clean"),

@@ -9,7 +9,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use super::error::Shortage;
-use super::request::{Capacity, ClaimRequest};
+use super::request::{Capacity, CapacityQuery, ClaimRequest, Filesystem};
 use super::{Choice, fit};
 use crate::inventory::{Event, Recorded, Version};
 use crate::volume::{Bytes, CapacityRange, ClaimName, LocalVolume, Mode, PoolName, VolumeName};
@@ -121,12 +121,21 @@ impl Index {
     }
 
     /// What of a pool can be claimed, everywhere or at one topology value.
-    pub(super) fn capacity(&self, pool: &PoolName, mode: Mode, topology: Option<&str>) -> Capacity {
-        let there = self.side(pool, mode).and_then(|side| match topology {
+    pub(super) fn capacity(&self, query: &CapacityQuery, mode: Mode) -> Capacity {
+        let there = self.side(&query.pool, mode).and_then(|side| match &query.topology {
             Some(value) => side.at(value),
             None => Some(side.anywhere()),
         });
-        there.map_or_else(Capacity::default, Shelf::capacity)
+        match there {
+            None => Capacity::default(),
+            Some(all) if query.filesystem.is_any() => all.capacity(),
+            Some(all) => all.only(|name| self.suits(name, &query.filesystem)).capacity(),
+        }
+    }
+
+    fn suits(&self, name: &VolumeName, filesystem: &Filesystem) -> bool {
+        let suits = |known: &Arc<Recorded>| fit::unsuited(&known.volume, filesystem).is_none();
+        filesystem.is_any() || self.volumes.get(name).is_some_and(suits)
     }
 
     /// What there is for a claim. A volume that is set aside has to be put back.
@@ -135,7 +144,8 @@ impl Index {
             return Choice::Held(holder.clone());
         }
         let side = self.side(&request.pool, request.mode);
-        let best = side.and_then(|side| fit::best(side, request.range, &request.topology));
+        let suits = |name: &VolumeName| self.suits(name, &request.filesystem);
+        let best = side.and_then(|side| fit::best(side, request, suits));
         let best = best.and_then(|name| self.volumes.get_key_value(name));
         if let Some((name, recorded)) = best {
             let (name, recorded) = (Arc::clone(name), Arc::clone(recorded));
@@ -229,14 +239,16 @@ fn fits(volume: &LocalVolume, request: &ClaimRequest) -> bool {
     is_of_kind(volume, request)
         && request.range.admits(volume.status.capacity)
         && request.topology.admits(&volume.spec.node.topology_value())
+        && fit::unsuited(volume, &request.filesystem).is_none()
 }
 
 impl Shortage {
     fn count(&mut self, volume: &LocalVolume, request: &ClaimRequest) {
         let capacity = volume.status.capacity;
         let elsewhere = !request.topology.admits(&volume.spec.node.topology_value());
+        let unsuited = fit::unsuited(volume, &request.filesystem).is_some();
         self.volumes += 1;
-        if volume.is_claimable() && !elsewhere {
+        if volume.is_claimable() && !elsewhere && !unsuited {
             self.largest = self.largest.max(Some(capacity));
         }
         if !request.range.admits(capacity) {
@@ -245,9 +257,10 @@ impl Shortage {
         self.fitting += 1;
         match () {
             () if elsewhere => self.elsewhere += 1,
+            () if unsuited => self.unsuited += 1,
             () if volume.spec.claim.is_some() => self.claimed += 1,
             () if !volume.is_healthy() => self.unhealthy += 1,
-            () if !volume.is_clean() => self.unclean += 1,
+            () if !volume.is_clean() || !volume.status.published.is_empty() => self.unclean += 1,
             () => self.cordoned += 1,
         }
     }
@@ -299,13 +312,28 @@ impl Side {
 }
 
 impl Shelf {
-    /// The smallest volume that `range` admits; of several, the first by name.
-    pub(super) fn smallest_in(&self, range: CapacityRange) -> Option<&VolumeName> {
+    /// The smallest volume that `range` admits and that suits; of several, the first by name.
+    pub(super) fn smallest_in(
+        &self,
+        range: CapacityRange,
+        suits: impl Fn(&VolumeName) -> bool,
+    ) -> Option<&VolumeName> {
         let least = range.required.unwrap_or_default();
         // A tree's range must not end before it begins; so a limit below the least is looked at afterwards.
-        let (capacity, names) = self.sizes.range(least..).next()?;
-        let name = names.first().filter(|_| range.admits(*capacity))?;
-        Some(name.as_ref())
+        let sizes = self.sizes.range(least..).take_while(|(capacity, _)| range.admits(**capacity));
+        let mut names = sizes.flat_map(|(_, names)| names).map(Arc::as_ref);
+        names.find(|name| suits(name))
+    }
+
+    /// Those of its volumes that suit.
+    fn only(&self, suits: impl Fn(&VolumeName) -> bool) -> Self {
+        let mut only = Self::default();
+        for (capacity, names) in &self.sizes {
+            for name in names.iter().filter(|name| suits(name)) {
+                only.add(*capacity, name);
+            }
+        }
+        only
     }
 
     fn capacity(&self) -> Capacity {

@@ -17,10 +17,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::{Error, Mismatch, Shortage};
+pub use self::fit::unsuited;
 use self::index::Index;
-pub use self::request::{Capacity, CapacityQuery, ClaimRequest, Expanded, Topology};
+pub use self::request::{Capacity, CapacityQuery, ClaimRequest, Expanded, Filesystem, Topology};
 use crate::inventory::{self, Event, Inventory, Recorded};
-use crate::pool::Pools;
+use crate::pool::{FsType, Pool, Pools};
 use crate::volume::{
     CapacityRange, Claim, CleanPolicy, Fingerprint, LocalVolume, Mode, ReleaseRefused, VolumeId,
     VolumeName,
@@ -152,16 +153,13 @@ impl<I: Inventory> Claims<I> {
     pub fn capacity(&self, query: &CapacityQuery) -> Result<Capacity, Error> {
         self.shared.check_ready()?;
         let pools = Arc::clone(&self.shared.pools.borrow());
-        let index = self.shared.read();
-        let mut capacity = Capacity::default();
-        for pool in pools.values() {
-            let mode = query.mode.unwrap_or(pool.mode);
-            if mode == pool.mode && query.pool.as_ref().is_none_or(|asked| *asked == pool.name) {
-                let topology = query.topology.as_deref();
-                capacity = capacity.and(index.capacity(&pool.name, mode, topology));
-            }
-        }
-        Ok(capacity)
+        let pool = pools.get(&query.pool);
+        let mode = pool.map(|pool| query.mode.unwrap_or(pool.mode));
+        let offered = pool.filter(|pool| {
+            mode == Some(pool.mode) && not_offered(pool, &query.filesystem).is_none()
+        });
+        let capacity = |pool: &Pool| self.shared.read().capacity(query, pool.mode);
+        Ok(offered.map_or_else(Capacity::default, capacity))
     }
 
     /// The claimed volumes that follow `after` in the order of names, at most so many.
@@ -220,6 +218,18 @@ impl<I: Inventory> Claims<I> {
             },
         }
     }
+}
+
+/// What of `filesystem` no volume of `pool` can ever have, and what to ask for instead.
+fn not_offered(pool: &Pool, filesystem: &Filesystem) -> Option<(String, &'static str)> {
+    if filesystem.own && !pool.accept.device {
+        let instead = "leave them out, or use a pool of devices";
+        return Some(("mount flags of a whole file system".into(), instead));
+    }
+    let asked = filesystem.fs_type.as_ref()?;
+    let devices_only = !pool.accept.mount && !pool.accept.directory;
+    let never = devices_only && FsType::named(asked).is_none();
+    never.then(|| (format!("file system type {asked:?}"), "Berth makes ext4 and xfs"))
 }
 
 fn is_live(recorded: &Recorded, id: &VolumeId) -> bool {
@@ -318,7 +328,12 @@ impl<I: Inventory> Shared<I> {
                 mode: pool.mode,
                 asked: request.mode,
             }),
-            Some(pool) => Ok(pool.clean.clone()),
+            Some(pool) => match not_offered(pool, &request.filesystem) {
+                Some((what, instead)) => {
+                    Err(Error::NotOffered { pool: pool.name.clone(), what, instead })
+                }
+                None => Ok(pool.clean.clone()),
+            },
         }
     }
 

@@ -13,10 +13,28 @@ pub struct ClaimRequest {
     pub mode: Mode,
     /// How large it may be.
     pub range: CapacityRange,
+    /// What its file system has to be; nothing of a device.
+    pub filesystem: Filesystem,
     /// Where it may be.
     pub topology: Topology,
     /// The Kubernetes object that it is for, recorded for people to read.
     pub pvc: Option<PersistentVolumeClaim>,
+}
+
+/// What is asked of a volume's file system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filesystem {
+    /// Its type; any if there is none.
+    pub fs_type: Option<String>,
+    /// Whether it has to be one that Berth mounts for this claim alone, since flags of the whole file system are asked for.
+    pub own: bool,
+}
+
+impl Filesystem {
+    /// Whether anything will do.
+    pub fn is_any(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where a volume may be (CSI specification, `TopologyRequirement`), as values of the topology key; see
@@ -36,13 +54,15 @@ impl Topology {
     }
 }
 
-/// Of what the capacity is asked; what is absent is not restricted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Of what the capacity is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapacityQuery {
     /// Volumes of this pool.
-    pub pool: Option<PoolName>,
-    /// Volumes of this mode.
+    pub pool: PoolName,
+    /// Volumes of this mode; of the pool's if there is none.
     pub mode: Option<Mode>,
+    /// Volumes that can be had with this file system.
+    pub filesystem: Filesystem,
     /// Volumes at this value of the topology key.
     pub topology: Option<String>,
 }
@@ -56,20 +76,6 @@ pub struct Capacity {
     pub maximum: Option<Bytes>,
     /// The smallest volume: the least limit with which a claim can succeed. Absent when there is none at all.
     pub minimum: Option<Bytes>,
-}
-
-impl Capacity {
-    /// This and `other` together.
-    #[must_use]
-    pub(super) fn and(self, other: Self) -> Self {
-        // `None` is less than any size, which suits the maximum alone.
-        let minimum = match (self.minimum, other.minimum) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-        let available = Bytes(self.available.0.saturating_add(other.available.0));
-        Self { available, maximum: self.maximum.max(other.maximum), minimum }
-    }
 }
 
 /// A volume after an expansion.

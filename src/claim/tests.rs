@@ -99,6 +99,11 @@ fn pool(name: &str, mode: Mode) -> Pool {
     }
 }
 
+fn of_pool(name: &str) -> CapacityQuery {
+    let pool = name.parse().unwrap();
+    CapacityQuery { pool, mode: None, filesystem: Filesystem::default(), topology: None }
+}
+
 fn request(name: &str, least: u64) -> ClaimRequest {
     ClaimRequest {
         name: name.parse().unwrap(),
@@ -106,6 +111,7 @@ fn request(name: &str, least: u64) -> ClaimRequest {
         mode: Mode::Filesystem,
         range: CapacityRange::at_least(Bytes(least)),
         topology: Topology::default(),
+        filesystem: Filesystem::default(),
         pvc: None,
     }
 }
@@ -134,7 +140,7 @@ async fn a_claim_gets_the_smallest_volume_that_fits_and_its_caller_sees_it_at_on
     assert_eq!(given.volume.spec.tenancy, Tenancy(1));
     assert_eq!(world.claims.list(None, 10).unwrap(), std::slice::from_ref(&given));
     assert_eq!(world.claims.find(&id(&given)).await.unwrap(), given);
-    let left = world.claims.capacity(&CapacityQuery::default()).unwrap();
+    let left = world.claims.capacity(&of_pool("fast")).unwrap();
     assert_eq!((left.available, left.maximum), (Bytes(105), Some(Bytes(100))));
 }
 
@@ -147,7 +153,7 @@ async fn before_the_inventory_was_read_nothing_is_answered_from_ignorance() {
     assert!(matches!(fresh.claim(request("pvc-2", 1)).await, Err(Error::NotReady)));
     assert!(matches!(fresh.find(&id(&held)).await, Err(Error::NotReady)));
     assert!(matches!(fresh.list(None, 10), Err(Error::NotReady)));
-    assert!(matches!(fresh.capacity(&CapacityQuery::default()), Err(Error::NotReady)));
+    assert!(matches!(fresh.capacity(&of_pool("fast")), Err(Error::NotReady)));
     assert!(fresh.ready().now_or_never().is_none());
     fresh.release(&id(&held)).await.unwrap();
 }
@@ -158,10 +164,7 @@ async fn once_the_inventory_has_ended_nothing_is_answered_from_what_it_was() {
 
     world.store.clone().close().await;
 
-    until(async || {
-        matches!(world.claims.capacity(&CapacityQuery::default()), Err(Error::NotReady))
-    })
-    .await;
+    until(async || matches!(world.claims.capacity(&of_pool("fast")), Err(Error::NotReady))).await;
 }
 
 #[tokio::test]
@@ -208,7 +211,7 @@ async fn a_name_whose_pool_is_no_longer_configured_still_gets_what_it_holds() {
 #[tokio::test]
 async fn a_pool_that_nobody_configured_is_refused_with_those_that_are() {
     let world = World::of([on("node-a", "old", "v", Bytes(10))]).await;
-    let query = CapacityQuery { pool: "old".parse().ok(), ..CapacityQuery::default() };
+    let query = of_pool("old");
 
     for name in ["old", "other"] {
         let asked = ClaimRequest { pool: name.parse().unwrap(), ..request("pvc-1", 1) };
@@ -326,6 +329,7 @@ async fn a_volume_that_is_still_mounted_is_not_released() {
             staging: false,
             read_only: false,
             access: AccessMode::SingleNodeWriter,
+            flags: None,
         });
         Some(status)
     };

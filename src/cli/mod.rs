@@ -5,7 +5,7 @@ pub mod client;
 mod operate;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -92,6 +92,10 @@ pub struct StandaloneOptions {
     /// The name by which orchestrators know the driver
     #[arg(long, value_name = "NAME", env = "BERTH_DRIVER_NAME", default_value = "berth.dev", value_parser = driver_name)]
     pub driver_name: String,
+    /// A directory beneath which volumes may be staged and published; may be given several times, in the variable with
+    /// colons between [default: anywhere but in pools and volumes]
+    #[arg(long = "mount-root", value_name = "DIR", env = "BERTH_MOUNT_ROOT", value_delimiter = ':', value_parser = mount_root)]
+    pub mount_roots: Vec<PathBuf>,
     /// How many volumes are wiped at once
     #[arg(long, value_name = "N", env = "BERTH_WIPES", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub wipes: u16,
@@ -174,6 +178,13 @@ fn driver_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("a driver's name has letters, digits, '.', '-' and '_', begins and ends with a letter, and is at most 63 long".into())
+}
+
+/// A directory beneath which volumes may be mounted.
+fn mount_root(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    if plain { Ok(path) } else { Err("it is an absolute path without `..`".into()) }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

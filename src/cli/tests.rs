@@ -37,6 +37,20 @@ fn the_server_needs_a_configuration_and_a_state_directory_and_guesses_the_rest()
 }
 
 #[test]
+fn several_directories_may_be_named_for_mounts_and_each_is_absolute() {
+    let with = |roots: &[&str]| {
+        parse(&[&["standalone", "--config", "p.yaml", "--state", "s"], roots].concat())
+    };
+
+    let both = with(&["--mount-root", "/var/lib/kubelet", "--mount-root", "/run/nomad"]).unwrap();
+    let Command::Standalone(options) = both else { panic!() };
+    assert_eq!(options.mount_roots, [PathBuf::from("/var/lib/kubelet"), "/run/nomad".into()]);
+    for wrong in ["kubelet", "/var/../etc", ""] {
+        assert!(with(&["--mount-root", wrong]).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
 fn a_wrong_value_is_refused_where_it_is_typed() {
     let wrong: [&[&str]; 9] = [
         &["standalone", "--config", "p", "--state", "s", "--endpoint", "tcp://x"],

@@ -11,9 +11,9 @@ use super::proto::csi_v1 as csi;
 use super::request::{self, Listing, ValidateCapabilities};
 use super::status::Error;
 use super::{Rpc, TOPOLOGY_KEY, health};
-use crate::claim::{CapacityQuery, ClaimRequest, Claims};
+use crate::claim::{Capacity, ClaimRequest, Claims};
 use crate::inventory::{Inventory, Recorded};
-use crate::volume::{Bytes, CapacityRange, VolumeId};
+use crate::volume::{Bytes, CapacityRange, LocalVolume, VolumeId};
 
 /// What the service does beyond what every Controller service does.
 pub(super) const CAPABILITIES: &[Capability] = &[
@@ -58,18 +58,8 @@ impl<I: Inventory> ControllerService<I> {
     ) -> Result<Result<(), String>, Error> {
         let asked = ValidateCapabilities::try_from(request)?;
         let volume = self.claims.find(&asked.id).await?.volume;
-        let confirmed = asked.asked.map_err(|error| error.to_string()).and_then(|(_, mode)| {
-            let has = volume.spec.mode;
-            (mode == has)
-                .then_some(())
-                .ok_or_else(|| format!("volume {} is of mode {has}", asked.id))
-        });
-        let parameters = asked.parameters.map_err(|error| error.to_string()).and_then(|pool| {
-            let has = &volume.spec.pool;
-            let same = pool.is_none_or(|pool| pool == *has);
-            same.then_some(()).ok_or_else(|| format!("volume {} is of pool {has}", asked.id))
-        });
-        Ok(confirmed.and(parameters))
+        let context = context(&volume);
+        Ok(asked.refusal(&volume, &context).map_or(Ok(()), Err))
     }
 
     async fn find(&self, id: String) -> Result<Recorded, Error> {
@@ -104,8 +94,10 @@ impl<I: Inventory> ControllerService<I> {
         &self,
         request: csi::GetCapacityRequest,
     ) -> Result<csi::GetCapacityResponse, Error> {
-        let query = CapacityQuery::try_from(request)?;
-        let capacity = self.claims.capacity(&query)?;
+        let capacity = match request::capacity(request)? {
+            Some(query) => self.claims.capacity(&query)?,
+            None => Capacity::default(),
+        };
         // Absent would mean "not known": that nothing is to be had is known.
         Ok(csi::GetCapacityResponse {
             available_capacity: bytes(capacity.available),
@@ -122,10 +114,15 @@ fn volume(recorded: &Recorded) -> csi::Volume {
     csi::Volume {
         capacity_bytes: bytes(volume.status.capacity),
         volume_id: volume.id().map(String::from).unwrap_or_default(),
-        volume_context: HashMap::from([("berth.dev/pool".into(), volume.spec.pool.to_string())]),
+        volume_context: context(volume),
         accessible_topology: vec![csi::Topology { segments: [(TOPOLOGY_KEY.into(), node)].into() }],
         content_source: None,
     }
+}
+
+/// What is said of a volume beside its id.
+fn context(volume: &LocalVolume) -> HashMap<String, String> {
+    HashMap::from([("berth.dev/pool".into(), volume.spec.pool.to_string())])
 }
 
 /// A size in the specification's signed numbers, which end at 8 EiB.

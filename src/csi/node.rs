@@ -1,20 +1,22 @@
 //! The Node service: volumes mounted, measured and looked after on one node.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use csi::node_service_capability::rpc::Type as Capability;
 use csi::node_service_capability::{self as capability, Rpc as RpcCapability};
+use tokio::sync::watch;
 use tonic::{Request, Response};
 
-use super::operation::Operations;
+use super::operation::about;
 use super::proto::csi_v1 as csi;
 use super::status::Error;
 use super::{Rpc, TOPOLOGY_KEY, controller, health, request};
 use crate::claim::Claims;
 use crate::health::Prober;
 use crate::inventory::Inventory;
-use crate::publish::{ExpandNode, Publish, Publisher, Stage, Stats, Usage};
-use crate::volume::{LocalVolume, NodeName, VolumeId};
+use crate::publish::{self, ExpandNode, Expected, Publish, Publisher, Stage, Stats, Usage};
+use crate::volume::{HealthReason, LocalVolume, NodeName, VolumeId};
 
 /// What the service does beyond what every Node service does.
 pub(super) const CAPABILITIES: &[Capability] = &[
@@ -34,42 +36,45 @@ pub struct NodeService<I> {
     claims: Claims<I>,
     publisher: Publisher<I>,
     prober: Prober,
-    operations: Operations,
+    ready: watch::Receiver<bool>,
 }
 
+/// How long whoever asks for the number of volumes waits for the first look at them.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
 impl<I: Inventory> NodeService<I> {
-    /// The service of `node`; `operations` is shared with every service of the process.
+    /// The service of `node`; `ready` tells when its volumes have been looked for.
     pub fn new(
         node: NodeName,
         (inventory, claims): (I, Claims<I>),
         publisher: Publisher<I>,
         prober: Prober,
-        operations: Operations,
+        ready: watch::Receiver<bool>,
     ) -> Self {
-        Self { node, inventory, claims, publisher, prober, operations }
+        Self { node, inventory, claims, publisher, prober, ready }
     }
 
     async fn stage(&self, request: csi::NodeStageVolumeRequest) -> Result<(), Error> {
         let stage = Stage::try_from(request)?;
-        let _turn = self.operations.begin("volume", &stage.id.volume)?;
+        about("volume", &stage.id.volume);
         Ok(self.publisher.stage(stage).await?)
     }
 
     async fn unstage(&self, request: csi::NodeUnstageVolumeRequest) -> Result<(), Error> {
         let Some(unstage) = request::unstage(request)? else { return Ok(()) };
-        let _turn = self.operations.begin("volume", &unstage.id.volume)?;
+        about("volume", &unstage.id.volume);
         Ok(self.publisher.unstage(unstage).await?)
     }
 
     async fn publish(&self, request: csi::NodePublishVolumeRequest) -> Result<(), Error> {
         let publish = Publish::try_from(request)?;
-        let _turn = self.operations.begin("volume", &publish.id.volume)?;
+        about("volume", &publish.id.volume);
         Ok(self.publisher.publish(publish).await?)
     }
 
     async fn unpublish(&self, request: csi::NodeUnpublishVolumeRequest) -> Result<(), Error> {
         let Some(unpublish) = request::unpublish(request)? else { return Ok(()) };
-        let _turn = self.operations.begin("volume", &unpublish.id.volume)?;
+        about("volume", &unpublish.id.volume);
         Ok(self.publisher.unpublish(unpublish).await?)
     }
 
@@ -80,17 +85,46 @@ impl<I: Inventory> NodeService<I> {
 
     async fn expand(&self, request: csi::NodeExpandVolumeRequest) -> Result<i64, Error> {
         let expand = ExpandNode::try_from(request)?;
-        let _turn = self.operations.begin("volume", &expand.id.volume)?;
+        about("volume", &expand.id.volume);
         Ok(controller::bytes(self.publisher.expand(expand).await?))
     }
 
-    async fn health(&self, id: String) -> Result<csi::VolumeHealth, Error> {
-        let id = request::volume_id(&id)?;
+    async fn health(
+        &self,
+        request: csi::NodeGetVolumeHealthRequest,
+    ) -> Result<csi::VolumeHealth, Error> {
+        let (id, expected) = <(VolumeId, Expected)>::try_from(request)?;
         let volume = self.claims.find(&id).await?.volume;
         if volume.spec.node != self.node {
             return Err(crate::claim::Error::NotFound(id).into());
         }
-        Ok(health::probed(&volume, &self.prober.probe(&volume).await))
+        let finding = self.prober.probe(&volume).await;
+        if !matches!(finding.reason, HealthReason::Present | HealthReason::ReadOnly) {
+            return Ok(health::probed(&volume, &finding));
+        }
+        match self.publisher.absent(&id, expected).await {
+            Ok(absent) => Ok(health::absent(&volume, &finding, &absent)),
+            Err(error @ (publish::Error::TooSlow { .. } | publish::Error::Pending { .. })) => {
+                Ok(health::silent(&volume, &error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How many volumes may be in use here: those that are present, and those that a claim holds, present or not. The
+    /// orchestrator counts the latter as in use. One at least: 0 would say that it may decide.
+    async fn most(&self) -> Result<i64, Error> {
+        let mut ready = self.ready.clone();
+        let looked = tokio::time::timeout(FIRST_LOOK, ready.wait_for(|ready| *ready)).await;
+        if !looked.is_ok_and(|looked| looked.is_ok()) {
+            return Err(Error::NotReady);
+        }
+        let counts = |volume: &&LocalVolume| {
+            let read_only = volume.status.conditions.healthy.reason == HealthReason::ReadOnly;
+            volume.is_healthy() || read_only || volume.spec.claim.is_some()
+        };
+        let most = self.volumes().await?.iter().filter(counts).count().max(1);
+        Ok(i64::try_from(most).unwrap_or(i64::MAX))
     }
 
     /// The volumes of this node.
@@ -161,7 +195,7 @@ impl<I: Inventory> csi::node_server::Node for NodeService<I> {
         &self,
         request: Request<csi::NodeGetVolumeHealthRequest>,
     ) -> Rpc<csi::NodeGetVolumeHealthResponse> {
-        let volume_health = Some(self.health(request.into_inner().volume_id).await?);
+        let volume_health = Some(self.health(request.into_inner()).await?);
         Ok(Response::new(csi::NodeGetVolumeHealthResponse { volume_health }))
     }
 
@@ -197,13 +231,11 @@ impl<I: Inventory> csi::node_server::Node for NodeService<I> {
         &self,
         _: Request<csi::NodeGetInfoRequest>,
     ) -> Rpc<csi::NodeGetInfoResponse> {
-        // 0 would say that the orchestrator may decide. A node without volumes holds none, and no claim is given any
-        // there; 1 is the least that can be said.
-        let volumes = self.volumes().await?.len().max(1);
+        let max_volumes_per_node = self.most().await?;
         let segments = [(TOPOLOGY_KEY.to_owned(), self.node.topology_value())].into();
         Ok(Response::new(csi::NodeGetInfoResponse {
             node_id: self.node.to_string(),
-            max_volumes_per_node: i64::try_from(volumes).unwrap_or(i64::MAX),
+            max_volumes_per_node,
             accessible_topology: Some(csi::Topology { segments }),
         }))
     }

@@ -1,4 +1,7 @@
 //! One operation at a time: a second call about the same volume, or the same name, is told that the first has not ended.
+//!
+//! For what is decided. What is mounted has turns of its own ([`crate::publish`]), which last as long as the work and not
+//! as long as the call; between the two the inventory decides, as it has to where they are in two processes.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,10 +27,8 @@ pub(super) struct Operation {
 impl Operations {
     /// Takes the turn on `key`: a volume's or a claim's name, told apart by `kind`.
     pub(super) fn begin(&self, kind: &'static str, key: &impl ToString) -> Result<Operation, Busy> {
-        let key = key.to_string();
-        // Whose call it is, for the one line that is logged of it.
-        tracing::Span::current().record(kind, &key);
-        let key = format!("{kind} {key}");
+        about(kind, key);
+        let key = format!("{kind} {}", key.to_string());
         // A panic while the set was locked leaves it whole: every change of it is one call.
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if !held.insert(key.clone()) {
@@ -35,6 +36,11 @@ impl Operations {
         }
         Ok(Operation { key, held: Arc::clone(&self.held) })
     }
+}
+
+/// Says whose call it is, for the one line that is logged of it.
+pub(super) fn about(kind: &'static str, key: &impl ToString) {
+    tracing::Span::current().record(kind, key.to_string());
 }
 
 impl Drop for Operation {

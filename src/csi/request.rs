@@ -6,13 +6,14 @@
 mod controller;
 mod node;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::proto::csi_v1 as proto;
-use crate::publish::{Access, AccessType};
+use crate::claim::Filesystem;
+use crate::publish::{Access, AccessType, MountFlags, Refused};
 use crate::volume::{AccessMode, Bytes, CapacityRange, InvalidName, Mode, VolumeId, VolumeName};
 
-pub(super) use controller::{Listing, ValidateCapabilities};
+pub(super) use controller::{Listing, ValidateCapabilities, capacity};
 pub(super) use node::{unpublish, unstage};
 
 /// Bytes of a string (CSI specification, field requirements).
@@ -21,6 +22,13 @@ const STRING_MAX: usize = 128;
 const PATH_MAX: usize = 4096;
 /// Bytes of a map, keys and values together.
 const MAP_MAX: usize = 4096;
+
+impl Error {
+    /// Whether the request can be understood and asks for what Berth does not offer: for a question that is an answer.
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Unsupported { .. } | Self::Flag(_))
+    }
+}
 
 /// What is wrong with a request. Every variant is `INVALID_ARGUMENT` but [`Error::UnknownVolume`], `NOT_FOUND`, and
 /// [`Error::Token`], `ABORTED`.
@@ -69,6 +77,9 @@ pub enum Error {
         /// What to ask for instead.
         instead: &'static str,
     },
+    /// A mount flag is not allowed.
+    #[error("volume_capability.mount.mount_flags cannot be had")]
+    Flag(#[source] Refused),
     /// A parameter is not known.
     #[error("parameter {0:?} is not known: a StorageClass of Berth has `pool` only")]
     UnknownParameter(String),
@@ -154,10 +165,11 @@ fn range(range: Option<proto::CapacityRange>) -> Result<CapacityRange, Error> {
 
 /// A range that has to say something.
 pub(super) fn required_range(given: Option<proto::CapacityRange>) -> Result<CapacityRange, Error> {
-    if given.is_none() {
+    let range = range(given)?;
+    if range == CapacityRange::default() {
         return Err(Error::Missing("capacity_range"));
     }
-    range(given)
+    Ok(range)
 }
 
 fn bound(field: &'static str, value: i64) -> Result<Option<Bytes>, Error> {
@@ -194,7 +206,8 @@ fn mounted(mount: proto::volume_capability::MountVolume) -> Result<AccessType, E
         return Err(Error::TooLong { field: "volume_capability.mount.mount_flags", most: MAP_MAX });
     }
     let fs_type = (!fs_type.is_empty()).then_some(fs_type);
-    Ok(AccessType::Mount { fs_type, flags: mount.mount_flags })
+    let flags = MountFlags::parse(&mount.mount_flags).map_err(Error::Flag)?;
+    Ok(AccessType::Mount { fs_type, flags })
 }
 
 fn access_mode(mode: Option<proto::volume_capability::AccessMode>) -> Result<AccessMode, Error> {
@@ -217,20 +230,36 @@ fn access_mode(mode: Option<proto::volume_capability::AccessMode>) -> Result<Acc
     }
 }
 
-/// Every capability of a required list, and the mode of volume that has them all.
-fn accesses(capabilities: Vec<proto::VolumeCapability>) -> Result<(Vec<Access>, Mode), Error> {
+/// What a volume has to be to have every capability of a required list.
+fn accesses(capabilities: Vec<proto::VolumeCapability>) -> Result<(Mode, Filesystem), Error> {
     let accesses = capabilities.into_iter().map(Some).map(access).collect::<Result<Vec<_>, _>>()?;
     let block = accesses.iter().filter(|access| access.kind == AccessType::Block).count();
     match block {
         _ if accesses.is_empty() => Err(Error::Missing("volume_capabilities")),
-        0 => Ok((accesses, Mode::Filesystem)),
-        all if all == accesses.len() => Ok((accesses, Mode::Block)),
+        0 => Ok((Mode::Filesystem, filesystem(&accesses)?)),
+        all if all == accesses.len() => Ok((Mode::Block, Filesystem::default())),
         _ => Err(Error::Unsupported {
             field: "volume_capabilities",
             what: "one volume both as a device and as a directory",
             instead: "ask for one of them",
         }),
     }
+}
+
+fn filesystem(accesses: &[Access]) -> Result<Filesystem, Error> {
+    let types: BTreeSet<_> = accesses.iter().filter_map(|access| access.kind.fs_type()).collect();
+    if types.len() > 1 {
+        return Err(Error::Unsupported {
+            field: "volume_capabilities",
+            what: "one volume with several types of file system",
+            instead: "ask for one of them",
+        });
+    }
+    let own = accesses.iter().any(|access| match &access.kind {
+        AccessType::Mount { flags, .. } => !flags.filesystem().is_empty(),
+        AccessType::Block => false,
+    });
+    Ok(Filesystem { fs_type: types.first().map(ToString::to_string), own })
 }
 
 #[cfg(test)]

@@ -29,6 +29,9 @@ pub(super) enum Error {
     Inventory(#[from] inventory::Error),
     #[error(transparent)]
     Operator(#[from] Refused),
+    /// `UNAVAILABLE`.
+    #[error("the volumes of this node have not been looked for yet; ask again in a moment")]
+    NotReady,
 }
 
 /// Why a person's order is not carried out. `FAILED_PRECONDITION`.
@@ -87,12 +90,14 @@ fn code(error: &Error) -> Code {
         Error::Publish(error) => of_publish(error),
         Error::Inventory(error) => of_inventory(error),
         Error::Operator(_) => Code::FailedPrecondition,
+        Error::NotReady => Code::Unavailable,
     }
 }
 
 fn of_request(error: &request::Error) -> Code {
     use request::Error::{
-        Missing, Name, Nul, Number, Token, TooLong, UnknownParameter, UnknownVolume, Unsupported,
+        Flag, Missing, Name, Nul, Number, Token, TooLong, UnknownParameter, UnknownVolume,
+        Unsupported,
     };
     match error {
         Missing(_)
@@ -101,6 +106,7 @@ fn of_request(error: &request::Error) -> Code {
         | Name { .. }
         | Number { .. }
         | Unsupported { .. }
+        | Flag(_)
         | UnknownParameter(_) => Code::InvalidArgument,
         UnknownVolume(_) => Code::NotFound,
         Token(_) => Code::Aborted,
@@ -109,13 +115,13 @@ fn of_request(error: &request::Error) -> Code {
 
 fn of_claim(error: &claim::Error) -> Code {
     use claim::Error::{
-        Exhausted, Incompatible, Inventory, NotFound, NotReady, OutOfRange, Published, Refused,
-        UnknownPool, WrongMode,
+        Exhausted, Incompatible, Inventory, NotFound, NotOffered, NotReady, OutOfRange, Published,
+        Refused, UnknownPool, WrongMode,
     };
     match error {
         NotReady => Code::Unavailable,
         Incompatible { .. } => Code::AlreadyExists,
-        UnknownPool { .. } | WrongMode { .. } => Code::InvalidArgument,
+        UnknownPool { .. } | WrongMode { .. } | NotOffered { .. } => Code::InvalidArgument,
         Exhausted { .. } | Refused { .. } => Code::ResourceExhausted,
         NotFound(_) => Code::NotFound,
         Published { .. } => Code::FailedPrecondition,
@@ -184,3 +190,6 @@ fn of_inventory(error: &inventory::Error) -> Code {
         OutcomeUnknown { .. } => Code::Unavailable,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it is certain that nothing was written to the device.
+    pub fn wrote_nothing(&self) -> bool {
+        !matches!(self, Self::Failed { .. })
+    }
+}
+
 /// A program that makes a file system.
 struct Program {
     name: &'static str,
@@ -82,10 +89,13 @@ fn program(fs_type: &str) -> Option<Program> {
     }
 }
 
-/// Makes a file system of type `fs_type` on `device`, open for reading and writing and not exclusively (the program
-/// itself opens it so, and fails where it is in use), with `uuid` or one of its own. `path` is for messages. Blocks until
-/// the program ends, which takes minutes on a large disk.
-pub fn make(device: &File, path: &Path, fs_type: &str, uuid: Option<&str>) -> Result<(), Error> {
+/// Makes sure that [`make`] could begin: that the type is one that is made and its program is installed.
+pub fn check(path: &Path, fs_type: &str) -> Result<(), Error> {
+    located(path, fs_type).map(drop)
+}
+
+/// The program that makes `fs_type`, and where it is.
+fn located(path: &Path, fs_type: &str) -> Result<(Program, PathBuf), Error> {
     let unknown = || Error::Type { fs_type: fs_type.to_owned(), path: path.to_owned() };
     let program = program(fs_type).ok_or_else(unknown)?;
     let not_installed = || Error::NotInstalled {
@@ -94,6 +104,14 @@ pub fn make(device: &File, path: &Path, fs_type: &str, uuid: Option<&str>) -> Re
         path: path.to_owned(),
     };
     let executable = find(program.name).ok_or_else(not_installed)?;
+    Ok((program, executable))
+}
+
+/// Makes a file system of type `fs_type` on `device`, open for reading and writing and not exclusively (the program
+/// itself opens it so, and fails where it is in use), with `uuid` or one of its own. `path` is for messages. Blocks until
+/// the program ends, which takes minutes on a large disk.
+pub fn make(device: &File, path: &Path, fs_type: &str, uuid: Option<&str>) -> Result<(), Error> {
+    let (program, executable) = located(path, fs_type)?;
     let cannot_run = |source| Error::Run { program: program.name, path: path.to_owned(), source };
     let mut command = command(&executable, &program, uuid);
     command.stdin(device.try_clone().map_err(cannot_run)?);

@@ -55,6 +55,12 @@ impl Attributes {
         Self(self.0 | 1 << attribute as u8)
     }
 
+    /// These and `others`.
+    #[must_use]
+    pub fn with_all(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
     /// Whether `attribute` is among them.
     pub fn has(self, attribute: Attribute) -> bool {
         self.0 & (1 << attribute as u8) != 0

@@ -102,6 +102,13 @@ impl MountTable {
         self.mounts.iter().rev().find(|mount| mount.mount_point == path)
     }
 
+    /// The mount on which `path`, which has no symlinks, lies or that is mounted there.
+    pub fn around(&self, path: &Path) -> Option<&Mount> {
+        let around = self.mounts.iter().filter(|mount| path.starts_with(&mount.mount_point));
+        // Of mounts at one place the last is on top, and the last of equals is what this gives.
+        around.max_by_key(|mount| mount.mount_point.components().count())
+    }
+
     /// The mount with this id.
     pub fn by_id(&self, id: u64) -> Option<&Mount> {
         self.mounts.iter().find(|mount| mount.id == id)

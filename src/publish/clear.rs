@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::error::{Error, Found};
 use super::places::Place;
+use super::reserved::Reserved;
 use super::shown::{Shown, Subject};
 use super::target::mounted;
 use super::{path, path::Roots};
@@ -25,6 +26,9 @@ pub(super) struct Clearing {
     pub(super) roots: Roots,
     /// Where this tenancy of it is, as far as is known.
     pub(super) places: Vec<Place>,
+    /// Where other tenancies are, of this volume and of others.
+    pub(super) others: Vec<PathBuf>,
+    pub(super) reserved: Reserved,
 }
 
 impl Clearing {
@@ -33,6 +37,7 @@ impl Clearing {
     pub(super) fn unpublish(&self) -> Result<PathBuf, Error> {
         let spot = path::open(&self.id, &self.path, &self.roots)?;
         let Some(spot) = spot else { return Ok(self.path.clone()) };
+        self.check_place(&spot)?;
         self.clear(&spot)?;
         let left = || Error::LeftBehind { id: self.id.clone(), path: spot.path().to_owned() };
         let kind = spot.look().map_err(|e| self.host(e))?.map(|seen| seen.kind);
@@ -60,8 +65,19 @@ impl Clearing {
         }
         let spot = path::open(&self.id, &self.path, &self.roots)?;
         let Some(spot) = spot else { return Ok(self.path.clone()) };
+        self.check_place(&spot)?;
         self.clear(&spot)?;
         Ok(spot.path().to_owned())
+    }
+
+    /// Makes sure that `spot` is neither the administrator's nor another tenancy's: by its path without symlinks, whichever
+    /// way it was named.
+    fn check_place(&self, spot: &Spot) -> Result<(), Error> {
+        self.reserved.check(&self.id, spot)?;
+        if self.others.iter().any(|other| other == spot.path()) {
+            return Err(self.occupied(spot, Found::Owned));
+        }
+        Ok(())
     }
 
     /// Unmounts until `spot` is no mount point, each mount only if it is the volume's.
@@ -83,26 +99,26 @@ impl Clearing {
     /// Makes sure that `mount`, the topmost at `spot`, is the volume's: by what was mounted there, by the record alone
     /// where nothing better is known, or by the source as it is now.
     fn check_owned(&self, spot: &Spot, mount: &Mount) -> Result<(), Error> {
-        let occupied = |found| {
-            let (id, path) = (self.id.clone(), spot.path().to_owned());
-            Err(Error::Occupied { id, path, found })
-        };
-        let own = self.volume.as_ref();
-        if own.is_some_and(|volume| path::is_administrators(volume, spot.path())) {
-            return occupied(Found::Owned);
-        }
         match self.places.iter().find(|place| place.is_at(spot.path())) {
             Some(Place { shown: None, .. }) => Ok(()),
             Some(Place { shown: Some(shown), .. }) if shown.is_shown_by(mount) => Ok(()),
             _ if self.source().is_some_and(|shown| shown.is_shown_by(mount)) => Ok(()),
-            _ => occupied(mount.into()),
+            _ => Err(self.occupied(spot, mount.into())),
         }
     }
 
-    /// What the volume's source shows now, if that is there and the recorded one.
+    /// What the volume's source shows now, if that is there and the recorded one. Mounts of it are this tenancy's only as
+    /// long as no later one is under way.
     fn source(&self) -> Option<Shown> {
         let volume = self.volume.as_ref()?;
+        if volume.id().is_some_and(|live| live != self.id) {
+            return None;
+        }
         Subject::open(&self.id, volume).ok().map(|subject| subject.shown)
+    }
+
+    fn occupied(&self, spot: &Spot, found: Found) -> Error {
+        Error::Occupied { id: self.id.clone(), path: spot.path().to_owned(), found }
     }
 
     fn host(&self, source: host::Error) -> Error {

@@ -21,13 +21,10 @@ impl Staging {
     /// Decides what is to be done with the device before it is mounted.
     pub(super) fn prepare(&self, subject: &Subject) -> Result<Prepare, Error> {
         let contents = self.contents(subject)?;
-        let volume = &self.volume;
-        let accepts = |policy: &crate::volume::CleanPolicy| policy.method == CleanMethod::None;
-        let accepts_data = self.pool.as_ref().is_some_and(|p| p.new_volumes == NewVolumes::Accept)
-            || volume.spec.clean.as_ref().is_some_and(accepts);
+        let accepts_data = self.accepts_data();
         let fs_type = self.pool.as_ref().map_or(FsType::default(), |pool| pool.fs_type).name();
         let rule = PoolRule { fs_type, made: &MADE, accepts_data };
-        let recorded = volume.status.format.as_ref();
+        let recorded = self.volume.status.format.as_ref();
         plan::prepare(recorded, self.id.tenancy, &contents, self.asked_type(), rule)
             .map_err(|unprepared| self.unprepared(subject, unprepared))
     }
@@ -40,23 +37,40 @@ impl Staging {
         // The kernel would mount a file system a second time that somebody else uses already.
         let device = self.unused(subject)?;
         let recorded = self.volume.status.format.as_ref();
-        if recorded.is_some_and(|format| format.tenancy == self.id.tenancy) {
+        let recorded = recorded.filter(|format| format.tenancy == self.id.tenancy);
+        if recorded.is_some_and(|format| format.done) {
             // What else seems to be there is in the tenant's own files, and means nothing.
             let nothing = || Contents::Other("no file system".into());
             return Ok(known.map_or_else(nothing, Contents::Known));
         }
         let found =
             signature::contents(&device, subject.source.path()).map_err(|e| self.host(e))?;
+        // A format that was begun may have left signatures and no superblock at its place.
+        let known = known.or_else(|| recorded.map(|begun| begun.fs_type.clone()));
         Ok(match (&found, known) {
             (signature::Contents::Blank | signature::Contents::Erased, _) => Contents::Blank,
+            (signature::Contents::Data { .. }, _) => Contents::Data(found.to_string()),
             // A member of a RAID may look like the file system on the whole of it.
             (signature::Contents::Signatures(all), Some(known))
                 if all.iter().all(|signature| signature.name == known) =>
             {
                 Contents::Known(known)
             }
-            _ => Contents::Other(found.to_string()),
+            (signature::Contents::Signatures(_), _) => Contents::Other(found.to_string()),
         })
+    }
+
+    /// Whether a tenant may be given data that was there before it.
+    fn accepts_data(&self) -> bool {
+        let policy = self.volume.spec.clean.as_ref();
+        self.pool.as_ref().is_some_and(|pool| pool.new_volumes == NewVolumes::Accept)
+            || policy.is_some_and(|policy| policy.method == CleanMethod::None)
+    }
+
+    /// Makes sure that a file system of type `fs_type` can be made here: its program may not be installed.
+    pub(super) fn check_format(&self, fs_type: &str) -> Result<(), Error> {
+        let path = std::path::Path::new(&self.volume.status.path);
+        format::check(path, fs_type).map_err(|source| Error::Format { id: self.id.clone(), source })
     }
 
     /// Makes a file system of type `fs_type` on the device. It was decided a moment ago; that nobody uses the device and
@@ -68,10 +82,30 @@ impl Staging {
             .map_err(|source| Error::Format { id: self.id.clone(), source })
     }
 
+    /// Whether what the making of a file system of type `fs_type` left, when it was begun, is one that can be mounted; if
+    /// so it has to be one that the tenant may have.
+    pub(super) fn was_made(&self, fs_type: &str) -> Result<bool, Error> {
+        let subject = Subject::open(&self.id, &self.volume)?;
+        match self.mount(&subject, fs_type, &["ro"]) {
+            // What the kernel says of a superblock that it does not take, and of one that belongs to nothing.
+            Err(Error::Host {
+                source: host::Error { errno: Errno::INVAL | Errno::UCLEAN | Errno::BADMSG, .. },
+                ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+            Ok(_) if self.accepts_data() => Ok(true),
+            Ok(mount) => self.check_empty(&subject, &mount, fs_type).map(|()| true),
+        }
+    }
+
     /// Makes sure that the file system, which nobody was given, holds nothing.
     pub(super) fn require_empty(&self, fs_type: &str) -> Result<(), Error> {
         let subject = Subject::open(&self.id, &self.volume)?;
         let mount = self.mount(&subject, fs_type, &["ro"])?;
+        self.check_empty(&subject, &mount, fs_type)
+    }
+
+    fn check_empty(&self, subject: &Subject, mount: &Detached, fs_type: &str) -> Result<(), Error> {
         let path = format!("/proc/self/fd/{}", mount.as_fd().as_raw_fd());
         let failed = |error: std::io::Error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
@@ -84,7 +118,7 @@ impl Staging {
         for entry in std::fs::read_dir(path).map_err(failed)? {
             if entry.map_err(failed)?.file_name() != "lost+found" {
                 let found = format!("{fs_type} with data in it");
-                return Err(self.unprepared(&subject, Unprepared::NotBlank(found)));
+                return Err(self.unprepared(subject, Unprepared::NotBlank(found)));
             }
         }
         Ok(())

@@ -8,7 +8,6 @@ use super::error::Error;
 use super::places::Place;
 use super::shown::{Form, Subject};
 use super::stats::At;
-use super::turn::Lane;
 use super::{ExpandNode, MOUNT, Publisher};
 use crate::host::grow;
 use crate::host::mount::{Attribute, Seen};
@@ -24,7 +23,7 @@ impl<I: Inventory> Publisher<I> {
 
     async fn expand_now(self, request: ExpandNode) -> Result<Bytes, Error> {
         let ExpandNode { id, path, range } = request;
-        let turn = self.turn(&id, &path, Lane::Change)?;
+        let turn = self.turn(&id, &path)?;
         let volume = self.find(&id).await?;
         self.learn(&id, &volume, &turn).await?;
         let at = At { id: id.clone(), volume, path };

@@ -13,13 +13,16 @@ mod options;
 mod path;
 mod places;
 mod plan;
+mod ready;
 mod record;
 mod request;
+mod reserved;
 mod restore;
 mod shown;
 mod stage;
 mod stats;
 mod target;
+mod there;
 mod turn;
 
 use std::future::Future;
@@ -32,9 +35,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use error::{Error, Found};
-pub use options::Refused;
+pub use options::{MountFlags, Refused};
 pub use request::{Access, AccessType, ExpandNode, Publish, Stage, Unpublish, Unstage};
 pub use stats::{Stats, Usage};
+pub use there::Expected;
 
 use crate::inventory::{self, Inventory};
 use crate::pool::{Pool, Pools};
@@ -42,10 +46,9 @@ use crate::volume::{Fingerprint, Format, LocalVolume, Mode, NodeName, Status, Vo
 use clear::Clearing;
 use options::Options;
 use path::Roots;
-use places::{Place, Places};
-use plan::Prepare;
+use places::Places;
 use record::Unwritten;
-use stage::{Next, Staging};
+use reserved::Reserved;
 use target::Target;
 use turn::{Lane, Turn, Turns};
 
@@ -137,106 +140,19 @@ impl<I: Inventory> Publisher<I> {
         self.shared.tasks.wait().await;
     }
 
-    async fn stage_now(self, request: Stage) -> Result<(), Error> {
-        let turn = self.turn(&request.id, &request.staging, Lane::Change)?;
-        let task = Arc::new(self.staging(request, &turn).await?);
-        let look = task.clone();
-        match turn.block(LOOK, move || look.examine()).await? {
-            Next::Done(place) => {
-                let news = self.shared.places.put(&task.id, place);
-                if news { self.record(&task.id).await } else { Ok(()) }
-            }
-            Next::Bind(place) => self.stage_anew(&task, place, None, &turn).await,
-            Next::Device(place, prepare) => {
-                self.stage_anew(&task, place, Some(prepare), &turn).await
-            }
-        }
-    }
-
-    async fn staging(&self, request: Stage, turn: &Turn) -> Result<Staging, Error> {
-        let Stage { id, staging: path, access } = request;
-        let volume = self.find(&id).await?;
-        check_kind(&id, &volume, &access.kind)?;
-        path::check(&id, &path, &self.shared.roots)?;
-        self.learn(&id, &volume, turn).await?;
-        let pool = self.pool(&volume);
-        Ok(Staging {
-            options: options(&id, &access.kind, pool.as_ref(), &volume)?,
-            places: self.shared.places.of(&id),
-            roots: self.shared.roots.clone(),
-            access: access.mode,
-            kind: access.kind,
-            id,
-            volume,
-            path,
-            pool,
-        })
-    }
-
-    async fn stage_anew(
-        &self,
-        task: &Arc<Staging>,
-        place: Place,
-        prepare: Option<Prepare>,
-        turn: &Turn,
-    ) -> Result<(), Error> {
-        let path = PathBuf::from(&place.published.path);
-        // Recorded before it is mounted: a release that comes after a crash in between must see it.
-        self.shared.places.put(&task.id, place);
-        let staged = match self.record(&task.id).await {
-            Ok(()) => self.ready(task, prepare, turn).await,
-            Err(error) => Err(error),
-        };
-        // What is still going on may yet mount it; only unstaging ends that.
-        if !matches!(staged, Ok(()) | Err(Error::TooSlow { .. })) {
-            self.shared.places.remove(&task.id, &path);
-            self.record_soon(&task.id);
-        }
-        staged
-    }
-
-    /// Makes and mounts what `task` needs. Each step that must not be repeated is recorded before and after it.
-    async fn ready(
-        &self,
-        task: &Arc<Staging>,
-        prepare: Option<Prepare>,
-        turn: &Turn,
-    ) -> Result<(), Error> {
-        let act = task.clone();
-        let fs_type = match prepare {
-            None => None,
-            Some(Prepare::Mount(fs_type)) => Some(fs_type),
-            Some(Prepare::MountEmpty(fs_type)) => {
-                let empty = fs_type.clone();
-                turn.block(MOUNT, move || act.require_empty(&empty)).await?;
-                Some(fs_type)
-            }
-            Some(Prepare::Format(fs_type)) => {
-                let make = fs_type.clone();
-                self.record_format(&task.id, &fs_type, false).await?;
-                turn.block(FORMAT, move || act.format(&make)).await?;
-                Some(fs_type)
-            }
-        };
-        if let Some(fs_type) = &fs_type {
-            // From now on the tenant has it, and nothing formats it again.
-            self.record_format(&task.id, fs_type, true).await?;
-        }
-        let act = task.clone();
-        turn.block(MOUNT, move || act.attach(fs_type.as_deref())).await
-    }
-
     async fn publish_now(self, request: Publish) -> Result<(), Error> {
         let Publish { id, staging, target: path, access, read_only } = request;
-        let turn = self.turn(&id, &path, Lane::Change)?;
+        let turn = self.turn(&id, &path)?;
         let volume = self.find(&id).await?;
         check_kind(&id, &volume, &access.kind)?;
         path::check(&id, &path, &self.shared.roots)?;
         self.learn(&id, &volume, &turn).await?;
         let pool = self.pool(&volume);
         let task = Target {
-            options: options(&id, &access.kind, pool.as_ref(), &volume)?,
+            options: options_of(&id, &access.kind, pool.as_ref(), &volume)?,
+            fs_type: access.kind.fs_type().map(str::to_owned),
             places: self.shared.places.of(&id),
+            reserved: self.reserved(&id).await?,
             roots: self.shared.roots.clone(),
             pool_known: pool.is_some(),
             access: access.mode,
@@ -255,7 +171,7 @@ impl<I: Inventory> Publisher<I> {
 
     async fn unpublish_now(self, request: Unpublish) -> Result<(), Error> {
         let Unpublish { id, target } = request;
-        let turn = self.turn(&id, &target, Lane::Change)?;
+        let turn = self.turn(&id, &target)?;
         let task = self.clearing(&id, &target, &turn).await?;
         let at = turn.block(MOUNT, move || task.unpublish()).await?;
         if self.shared.places.remove(&id, &at) {
@@ -266,14 +182,14 @@ impl<I: Inventory> Publisher<I> {
 
     async fn unstage_now(self, request: Unstage) -> Result<(), Error> {
         let Unstage { id, staging } = request;
-        let turn = self.turn(&id, &staging, Lane::Change)?;
+        let turn = self.turn(&id, &staging)?;
         let task = self.clearing(&id, &staging, &turn).await?;
         let at = turn.block(MOUNT, move || task.unstage()).await?;
         self.shared.places.remove(&id, &at);
         // Targets that are no longer mounted were unmounted by somebody else: with the staging path gone, so are they.
         let staged = self.shared.places.of(&id).iter().any(|place| place.published.staging);
         if !staged {
-            self.shared.places.forget(&id);
+            self.shared.places.clear(&id);
         }
         self.record(&id).await
     }
@@ -290,12 +206,10 @@ impl<I: Inventory> Publisher<I> {
         if let Some(volume) = volume.as_ref().filter(|volume| volume.spec.tenancy == id.tenancy) {
             self.learn(id, volume, turn).await?;
         }
-        if self.shared.places.other_at(id, path).is_some() {
-            let (id, path) = (id.clone(), path.to_owned());
-            return Err(Error::Occupied { id, path, found: Found::Owned });
-        }
         Ok(Clearing {
             places: self.shared.places.of(id),
+            others: self.shared.places.of_others(id),
+            reserved: self.reserved(id).await?,
             roots: self.shared.roots.clone(),
             id: id.clone(),
             path: path.to_owned(),
@@ -316,12 +230,30 @@ impl<I: Inventory> Publisher<I> {
         Ok(volume)
     }
 
+    /// Where on this node nothing is mounted for a tenant.
+    async fn reserved(&self, id: &VolumeId) -> Result<Reserved, Error> {
+        let all = self.shared.inventory.list().await;
+        let all = all.map_err(|source| Error::Inventory { id: id.clone(), source })?;
+        let own = all.iter().filter(|recorded| recorded.volume.spec.node == self.shared.node);
+        Ok(Reserved {
+            pools: self.shared.pools.borrow().values().map(|pool| pool.path.clone()).collect(),
+            volumes: own.flat_map(|recorded| Reserved::paths_of(&recorded.volume)).collect(),
+            published: self.shared.places.shown(),
+        })
+    }
+
     fn pool(&self, volume: &LocalVolume) -> Option<Pool> {
         self.shared.pools.borrow().get(&volume.spec.pool).cloned()
     }
 
-    fn turn(&self, id: &VolumeId, path: &Path, lane: Lane) -> Result<Turn, Error> {
-        let turn = self.shared.turns.take(id, path, lane);
+    fn turn(&self, id: &VolumeId, path: &Path) -> Result<Turn, Error> {
+        let turn = self.shared.turns.take(id, path, Lane::Change);
+        turn.ok_or_else(|| Error::Pending { id: id.clone() })
+    }
+
+    /// The turn to look at the volume, once earlier looks have ended.
+    async fn look(&self, id: &VolumeId, path: &Path) -> Result<Turn, Error> {
+        let turn = self.shared.turns.wait(id, path, Lane::Look, LOOK).await;
         turn.ok_or_else(|| Error::Pending { id: id.clone() })
     }
 
@@ -348,16 +280,17 @@ fn check_kind(id: &VolumeId, volume: &LocalVolume, kind: &AccessType) -> Result<
 }
 
 /// What the volume is mounted with: what the claim asks for and what its pool adds.
-fn options(
+fn options_of(
     id: &VolumeId,
     kind: &AccessType,
     pool: Option<&Pool>,
     volume: &LocalVolume,
 ) -> Result<Options, Error> {
     let AccessType::Mount { flags, .. } = kind else { return Ok(Options::default()) };
-    let pool = pool.map_or(&[][..], |pool| &pool.mount_options);
     let whole = matches!(volume.status.fingerprint, Fingerprint::Device { .. });
-    options::parse(flags, pool, whole).map_err(|source| Error::Flag { id: id.clone(), source })
+    flags.check(whole).map_err(|source| Error::Flag { id: id.clone(), source })?;
+    let pool = pool.map_or(&[][..], |pool| &pool.mount_options);
+    Ok(Options { flags: flags.clone(), pool: options::of_pool(pool) })
 }
 
 #[cfg(test)]

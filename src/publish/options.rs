@@ -1,17 +1,24 @@
 //! Which mount flags a tenant may ask for, and what they become. Pure.
 //!
-//! An allow-list: a flag that is not on it is refused by name, so that no claim reaches the kernel with words of its own.
-//! The specification calls the flags possibly sensitive: no message shows more than the one flag, without its value.
+//! An allow-list: a flag that is not on it is refused, so that no claim reaches the kernel with words of its own. The
+//! specification calls the flags possibly sensitive: a message repeats a word only if it is one that mounts are known
+//! to have, and never its value.
+
+use std::collections::BTreeSet;
 
 use crate::host::mount::{Attribute, Attributes};
+
+/// Mount flags that may be had; one that exists holds known words only, and none that excludes another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountFlags(BTreeSet<&'static str>);
 
 /// What a volume is mounted with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Options {
-    /// Of the mount.
-    pub(super) attributes: Attributes,
-    /// Of the file system, where Berth mounts one.
-    pub(super) filesystem: Vec<&'static str>,
+    /// What was asked for, and is asked for again by every repeat.
+    pub(super) flags: MountFlags,
+    /// What the volume's pool adds to every new mount.
+    pub(super) pool: Attributes,
 }
 
 /// Why a flag is not taken.
@@ -19,11 +26,14 @@ pub(super) struct Options {
 pub enum Refused {
     /// It is not on the list.
     #[error(
-        "mount flag {flag:?} is not allowed: use ro, rw, nosuid, nodev, noexec, noatime, relatime, strictatime, nodiratime, lazytime, sync, dirsync, discard"
+        "mount flag number {position}{} is not allowed: use ro, rw, nosuid, nodev, noexec, noatime, relatime, strictatime, nodiratime, lazytime, sync, dirsync, discard",
+        word.map(|word| format!(" ({word})")).unwrap_or_default()
     )]
     Unknown {
-        /// The flag without its value, cut to 32 characters.
-        flag: String,
+        /// Which one, counted from 1 with those in lists.
+        position: usize,
+        /// The flag without its value, where that is a word of mount(8).
+        word: Option<&'static str>,
     },
     /// It says the opposite of another.
     #[error("mount flags {one} and {other} exclude each other")]
@@ -65,34 +75,74 @@ const OPPOSITES: [[&str; 2]; 4] = [
     ["noatime", "strictatime"],
     ["relatime", "strictatime"],
 ];
+/// Words that people write and that are not allowed. They may be repeated in a message, as a password may not.
+#[rustfmt::skip]
+const FAMILIAR: [&str; 50] = [
+    "suid", "dev", "exec", "atime", "diratime", "async", "nodiscard", "nolazytime", "bind", "rbind", "move", "remount",
+    "loop", "offset", "sizelimit", "user", "users", "owner", "group", "nouser", "auto", "noauto", "nofail", "_netdev",
+    "context", "fscontext", "defcontext", "rootcontext", "shared", "private", "slave", "unbindable", "mand", "nomand",
+    "iversion", "acl", "noacl", "user_xattr", "data", "errors", "commit", "barrier", "nobarrier", "quota", "usrquota",
+    "grpquota", "prjquota", "uid", "gid", "size",
+];
 
-/// What `flags`, those of the claim, and `pool`, those of its pool, make of a mount; `whole` says whether the volume is
-/// a whole file system that Berth mounts. A flag may be a list with commas.
-pub(super) fn parse(flags: &[String], pool: &[String], whole: bool) -> Result<Options, Refused> {
-    let mut asked = Vec::new();
-    for flag in flags.iter().flat_map(|flag| flag.split(',')).filter(|flag| !flag.is_empty()) {
-        asked.push(known(flag)?);
+impl MountFlags {
+    /// The flags of a request, one or several with commas each.
+    pub fn parse(flags: &[String]) -> Result<Self, Refused> {
+        let words = flags.iter().flat_map(|flag| flag.split(',')).filter(|flag| !flag.is_empty());
+        let known = words.enumerate().map(|(index, flag)| known(flag, index + 1));
+        let asked = known.collect::<Result<BTreeSet<_>, _>>()?;
+        for [one, other] in OPPOSITES {
+            if asked.contains(one) && asked.contains(other) {
+                return Err(Refused::Contradiction { one, other });
+            }
+        }
+        Ok(Self(asked.into_iter().filter(|flag| !NEUTRAL.contains(flag)).collect()))
     }
-    for [one, other] in OPPOSITES {
-        if asked.contains(&one) && asked.contains(&other) {
-            return Err(Refused::Contradiction { one, other });
+
+    /// Makes sure that a volume can be had with them; `whole` says whether it is a whole file system that Berth mounts.
+    pub fn check(&self, whole: bool) -> Result<(), Refused> {
+        match self.filesystem().first() {
+            Some(flag) if !whole => Err(Refused::WholeFilesystem { flag }),
+            _ => Ok(()),
         }
     }
-    let filesystem = asked.iter().copied().filter(|flag| FILESYSTEM.contains(flag));
-    let filesystem: Vec<_> = filesystem.collect();
-    if let (false, Some(flag)) = (whole, filesystem.first()) {
-        return Err(Refused::WholeFilesystem { flag });
+
+    /// Those of a whole file system.
+    pub fn filesystem(&self) -> Vec<&'static str> {
+        self.0.iter().copied().filter(|flag| FILESYSTEM.contains(flag)).collect()
     }
-    let all = asked.iter().copied().chain(pool.iter().map(String::as_str));
-    Ok(Options { attributes: all.filter_map(attribute).collect(), filesystem })
+
+    /// What they make of a mount.
+    pub(super) fn attributes(&self) -> Attributes {
+        self.0.iter().filter_map(|flag| attribute(flag)).collect()
+    }
+
+    /// As they are recorded: two requests for the same say the same, in whatever order.
+    pub(super) fn recorded(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
 }
 
-fn known(flag: &str) -> Result<&'static str, Refused> {
+/// What the options of a pool make of a mount.
+pub(super) fn of_pool(options: &[String]) -> Attributes {
+    options.iter().filter_map(|option| attribute(option)).collect()
+}
+
+/// Whether two records of flags agree in those of the whole file system.
+pub(super) fn same_filesystem(one: &[String], other: &[String]) -> bool {
+    let of = |flags: &[String]| -> BTreeSet<String> {
+        flags.iter().filter(|flag| FILESYSTEM.contains(&flag.as_str())).cloned().collect()
+    };
+    of(one) == of(other)
+}
+
+fn known(flag: &str, position: usize) -> Result<&'static str, Refused> {
     let names = ATTRIBUTES.iter().map(|(name, _)| *name).chain(FILESYSTEM).chain(NEUTRAL);
-    let mut names = names.filter(|name| *name == flag);
-    names.next().ok_or_else(|| {
+    let found = names.clone().find(|name| *name == flag);
+    found.ok_or_else(|| {
         let name = flag.split('=').next().unwrap_or_default();
-        Refused::Unknown { flag: name.chars().take(32).collect() }
+        let word = FAMILIAR.into_iter().chain(names).find(|word| *word == name);
+        Refused::Unknown { position, word }
     })
 }
 
@@ -106,45 +156,43 @@ mod tests {
 
     use super::*;
 
-    fn strings(flags: &[&str]) -> Vec<String> {
-        flags.iter().map(ToString::to_string).collect()
+    fn parse(flags: &[&str]) -> Result<MountFlags, Refused> {
+        MountFlags::parse(&flags.iter().map(ToString::to_string).collect::<Vec<_>>())
     }
 
     #[test]
-    fn flags_of_the_claim_and_of_its_pool_add_up() {
-        let options = parse(&strings(&["noatime", "ro"]), &strings(&["nosuid"]), false).unwrap();
-
-        let wanted = [Attribute::NoAtime, Attribute::ReadOnly, Attribute::NoSuid];
-        assert_eq!(options.attributes, wanted.into_iter().collect());
-        assert!(options.filesystem.is_empty());
-    }
-
-    #[test]
-    fn a_list_in_one_flag_is_taken_apart() {
-        let options = parse(&strings(&["nodev,noexec", "", "rw,defaults"]), &[], false).unwrap();
+    fn a_list_in_one_flag_is_taken_apart_and_what_changes_nothing_is_left_out() {
+        let flags = parse(&["nodev,noexec", "", "rw,defaults", "nodev"]).unwrap();
 
         let wanted = [Attribute::NoDev, Attribute::NoExec];
-        assert_eq!(options.attributes, wanted.into_iter().collect());
+        assert_eq!(flags.attributes(), wanted.into_iter().collect());
+        assert_eq!(flags, parse(&["noexec", "nodev"]).unwrap());
+        assert_eq!(flags.recorded(), ["nodev", "noexec"]);
     }
 
     #[test]
-    fn a_flag_that_is_not_on_the_list_is_refused_by_name_and_without_its_value() {
-        for flag in ["suid", "bind", "remount", "loop", "context", "RO", " ro", "data"] {
-            let error = parse(&strings(&["ro", flag]), &[], true).unwrap_err();
-            assert_eq!(error, Refused::Unknown { flag: flag.into() });
+    fn a_flag_that_is_not_on_the_list_is_refused_by_its_place_and_by_a_known_word_only() {
+        for flag in ["suid", "bind", "remount", "loop", "context=a:b", "data"] {
+            let word = flag.split('=').next().unwrap();
+            let error = parse(&["ro", flag]).unwrap_err();
+            let Refused::Unknown { position: 2, word: Some(told) } = error else {
+                panic!("{error}")
+            };
+            assert_eq!(told, word);
         }
-        let error = parse(&strings(&["password=hunter2"]), &[], true).unwrap_err();
-        assert!(!error.to_string().contains("hunter2"), "{error}");
+        for flag in ["RO", " ro", "hunter2", "password=hunter2", "hunter2=ro"] {
+            let error = parse(&["ro,nodev", flag]).unwrap_err();
+            assert_eq!(error, Refused::Unknown { position: 3, word: None });
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]
     fn flags_of_a_whole_file_system_are_only_for_one_that_berth_mounts() {
         for flag in FILESYSTEM {
-            assert_eq!(parse(&strings(&[flag]), &[], true).unwrap().filesystem, [flag]);
-            assert_eq!(
-                parse(&strings(&[flag]), &[], false),
-                Err(Refused::WholeFilesystem { flag })
-            );
+            let flags = parse(&[flag]).unwrap();
+            assert_eq!((flags.filesystem(), flags.check(true)), (vec![flag], Ok(())));
+            assert_eq!(flags.check(false), Err(Refused::WholeFilesystem { flag }));
         }
     }
 
@@ -152,18 +200,18 @@ mod tests {
     fn flags_that_exclude_each_other_are_refused_in_either_order() {
         for [one, other] in OPPOSITES {
             let refused = Err(Refused::Contradiction { one, other });
-            assert_eq!(parse(&strings(&[one, other]), &[], true), refused);
-            assert_eq!(parse(&strings(&[other, one]), &[], true), refused);
+            assert_eq!(parse(&[one, other]), refused);
+            assert_eq!(parse(&[other, one]), refused);
         }
     }
 
     proptest! {
         #[test]
         fn nothing_outside_the_list_gets_through(flag in "\\PC{0,40}") {
-            if let Ok(options) = parse(std::slice::from_ref(&flag), &[], true) {
-                let all: Vec<_> = flag.split(',').filter(|part| !part.is_empty()).collect();
-                prop_assert!(all.iter().all(|part| known(part).is_ok()));
-                prop_assert!(options.filesystem.len() <= all.len());
+            if let Ok(flags) = parse(&[&flag]) {
+                let mut all = flag.split(',').filter(|part| !part.is_empty());
+                prop_assert!(all.all(|part| known(part, 1).is_ok()));
+                prop_assert!(flags.filesystem().len() <= flag.split(',').count());
             }
         }
     }

@@ -30,12 +30,20 @@ pub(super) fn check(id: &VolumeId, path: &Path, roots: &[PathBuf]) -> Result<(),
     Err(Error::Path { id: id.clone(), path: path.to_owned(), reason })
 }
 
-/// Opens the place that `path` names; `None` where not even its parent directory is there.
+/// Bytes of one name in a path (`NAME_MAX` of Linux).
+const NAME_MAX: usize = 255;
+
+/// Opens the place that `path` names; `None` where not even its parent directory is there, or none can be.
 pub(super) fn open(id: &VolumeId, path: &Path, roots: &[PathBuf]) -> Result<Option<Spot>, Error> {
     check(id, path, roots)?;
+    if path.iter().any(|name| name.len() > NAME_MAX) {
+        return Ok(None);
+    }
     match Spot::open(path, root_of(path, roots)) {
         Ok(spot) => Ok(Some(spot)),
-        Err(host::Error { errno: Errno::NOENT | Errno::NOTDIR, .. }) => Ok(None),
+        Err(host::Error { errno: Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG, .. }) => {
+            Ok(None)
+        }
         Err(host::Error { errno: Errno::XDEV | Errno::LOOP, .. }) => {
             let reason =
                 "a symlink on the way leads out of the directory in which this server may mount";
@@ -50,7 +58,7 @@ pub(super) fn open_parent(id: &VolumeId, path: &Path, roots: &[PathBuf]) -> Resu
     open(id, path, roots)?.ok_or_else(|| Error::Path {
         id: id.clone(),
         path: path.to_owned(),
-        reason: "the directory in which it is to be is not there",
+        reason: "the directory in which it is to be is not there, or a name in it is too long",
     })
 }
 

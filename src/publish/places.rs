@@ -4,11 +4,10 @@
 //! and written back to `status.published` by [`super::record`]. No I/O happens here.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::shown::Shown;
-use crate::host::mount::Attributes;
 use crate::volume::{Published, VolumeId};
 
 /// One place of a volume, with what the inventory does not keep.
@@ -16,8 +15,6 @@ use crate::volume::{Published, VolumeId};
 pub(super) struct Place {
     /// What is recorded.
     pub(super) published: Published,
-    /// The attributes that were asked for; not known of a place from before this process.
-    pub(super) attributes: Option<Attributes>,
     /// What is mounted there; absent where nothing is, or where that is not known.
     pub(super) shown: Option<Shown>,
 }
@@ -32,9 +29,14 @@ impl Places {
         self.lock().contains_key(id)
     }
 
-    /// Learns the places of `id`; what is known already is newer and stays.
+    /// Learns the places of `id`; what is known already is newer and stays. Earlier tenancies that are nowhere any more
+    /// are forgotten.
     pub(super) fn learn(&self, id: &VolumeId, places: Vec<Place>) {
-        self.lock().entry(id.clone()).or_insert(places);
+        let mut all = self.lock();
+        all.entry(id.clone()).or_insert(places);
+        all.retain(|other, places| {
+            other.volume != id.volume || other.tenancy >= id.tenancy || !places.is_empty()
+        });
     }
 
     /// The places of `id`.
@@ -73,17 +75,21 @@ impl Places {
         places.len() != before
     }
 
-    /// Forgets `id`, which is nowhere any more.
-    pub(super) fn forget(&self, id: &VolumeId) {
-        self.lock().remove(id);
+    /// Notes that `id` is nowhere any more. That is kept: the record may tell of its places for a while yet.
+    pub(super) fn clear(&self, id: &VolumeId) {
+        self.lock().insert(id.clone(), Vec::new());
     }
 
-    /// The tenancy other than `id` that is at `path`.
-    pub(super) fn other_at(&self, id: &VolumeId, path: &Path) -> Option<VolumeId> {
-        let is_at = |places: &[Place]| places.iter().any(|p| Path::new(&p.published.path) == path);
+    /// The paths at which tenancies other than `id` are, of any volume.
+    pub(super) fn of_others(&self, id: &VolumeId) -> Vec<PathBuf> {
         let all = self.lock();
-        let mut others = all.iter().filter(|(other, places)| *other != id && is_at(places));
-        others.next().map(|(other, _)| other.clone())
+        let others = all.iter().filter(|(other, _)| *other != id);
+        others.flat_map(|(_, places)| places).map(|p| PathBuf::from(&p.published.path)).collect()
+    }
+
+    /// What is mounted anywhere.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        self.lock().values().flatten().filter_map(|place| place.shown.clone()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<VolumeId, Vec<Place>>> {

@@ -26,22 +26,31 @@ pub(super) enum There {
     Nothing,
     /// A directory or file that is no mount point.
     Bare(Shape),
-    /// This very volume, mounted with these attributes.
-    Own(Attributes),
+    /// This very volume, mounted.
+    Own {
+        /// With these attributes.
+        attributes: Attributes,
+        /// With a file system of this type; absent for a device.
+        fs_type: Option<String>,
+    },
     /// Something else, which is left alone.
     Foreign(Found),
 }
 
-/// What was asked for.
+/// What was asked for. What a pool adds to every mount is no part of it: it may change while a volume is mounted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct Wanted<'a> {
     /// On what.
     pub(super) shape: Shape,
     /// How it may be used at the same time.
     pub(super) access: AccessMode,
     /// Whether it is to be read-only there.
     pub(super) read_only: bool,
-    /// What its mount is to have.
+    /// With what type of file system; any if there is none.
+    pub(super) fs_type: Option<&'a str>,
+    /// With which flags, in order.
+    pub(super) flags: &'a [String],
+    /// What these, the access mode and `read_only` make of its mount.
     pub(super) attributes: Attributes,
     /// What every mount of it has from its source.
     pub(super) inherited: Attributes,
@@ -81,7 +90,7 @@ pub(super) enum Refusal {
 /// Plans the volume at a target. `recorded` is what is known of this path, `others` are the targets at which the volume
 /// is mounted besides.
 pub(super) fn publish(
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     there: &There,
     recorded: Option<&Place>,
     others: &[Place],
@@ -100,7 +109,7 @@ pub(super) fn publish(
 
 /// Plans the volume at its staging path. `other` is another path at which it is staged.
 pub(super) fn stage(
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     there: &There,
     recorded: Option<&Place>,
     other: Option<&Place>,
@@ -119,10 +128,14 @@ pub(super) fn stage(
     }
 }
 
-fn place(wanted: Wanted, there: &There, recorded: Option<&Place>) -> Result<Plan, Refusal> {
+fn place(wanted: Wanted<'_>, there: &There, recorded: Option<&Place>) -> Result<Plan, Refusal> {
     match there {
-        There::Own(actual) if wanted.is_met_by(*actual, recorded) => Ok(Plan::AlreadyDone),
-        There::Own(_) => Err(Refusal::Incompatible),
+        There::Own { attributes, fs_type }
+            if wanted.is_met_by(*attributes, fs_type.as_deref(), recorded) =>
+        {
+            Ok(Plan::AlreadyDone)
+        }
+        There::Own { .. } => Err(Refusal::Incompatible),
         There::Foreign(found) => Err(Refusal::Occupied(found.clone())),
         There::Bare(shape) if *shape == wanted.shape => Ok(Plan::Steps(&[Step::Attach])),
         There::Bare(shape) => Err(Refusal::Occupied(Found::Unsuitable(match shape {
@@ -136,12 +149,18 @@ fn place(wanted: Wanted, there: &There, recorded: Option<&Place>) -> Result<Plan
     }
 }
 
-impl Wanted {
-    /// Whether a mount with the attributes `actual`, recorded as `recorded`, is what is wanted. Attributes that an
-    /// administrator added to it since do no harm; a missing restriction does.
-    fn is_met_by(self, actual: Attributes, recorded: Option<&Place>) -> bool {
+impl Wanted<'_> {
+    /// Whether a mount with the attributes `actual` of a file system of type `fs_type`, recorded as `recorded`, is what
+    /// is wanted. Attributes that an administrator or a pool added to it do no harm; a missing restriction does.
+    fn is_met_by(
+        self,
+        actual: Attributes,
+        fs_type: Option<&str>,
+        recorded: Option<&Place>,
+    ) -> bool {
         let read_only = [self.attributes, self.inherited].map(|a| a.has(Attribute::ReadOnly));
         actual.has_all(self.attributes.restrictions())
+            && self.fs_type.is_none_or(|asked| fs_type == Some(asked))
             && (!actual.has(Attribute::ReadOnly) || read_only.contains(&true))
             && recorded.is_none_or(|place| self.is_as(place))
     }
@@ -150,7 +169,7 @@ impl Wanted {
     fn is_as(self, place: &Place) -> bool {
         place.published.access == self.access
             && place.published.read_only == self.read_only
-            && place.attributes.is_none_or(|attributes| attributes == self.attributes)
+            && place.published.flags.as_ref().is_none_or(|flags| flags == self.flags)
     }
 }
 
@@ -161,6 +180,8 @@ pub(super) enum Contents {
     Blank,
     /// A file system of this type, and nothing else.
     Known(String),
+    /// No signature, and bytes that are not zero, as this says.
+    Data(String),
     /// Something else, as this says.
     Other(String),
 }
@@ -174,6 +195,8 @@ pub(super) enum Prepare {
     Mount(String),
     /// Mount it if there is nothing in it: it is one that a wipe left.
     MountEmpty(String),
+    /// As [`Prepare::MountEmpty`] if it can be mounted; else make it anew: it is what a format that was begun left.
+    Resume(String),
 }
 
 /// Why nothing may be done with a device.
@@ -189,8 +212,9 @@ pub(super) enum Unprepared {
 
 /// Decides about a device from what is recorded of it, what is on it, and what was asked for.
 ///
-/// It is formatted in two cases only: it is blank and this tenancy was given nothing yet, or the making of a file system
-/// for this tenancy was begun and never finished, so that nobody ever had it.
+/// It is formatted in two cases only: it is blank and this tenancy was given nothing yet, or it holds what the making of
+/// a file system for this tenancy may have left, which was begun and never finished, so that nobody ever had it. A file
+/// system that can be mounted is no such thing: somebody else may have made it since.
 pub(super) fn prepare(
     recorded: Option<&Format>,
     tenancy: Tenancy,
@@ -203,24 +227,29 @@ pub(super) fn prepare(
         return Err(Unprepared::Type(None));
     }
     let fits = |has: &str| asked.is_none_or(|asked| asked == has);
-    match (recorded.filter(|format| format.tenancy == tenancy), contents) {
-        (Some(format), _) if !format.done => Ok(Prepare::Format(wanted.to_owned())),
-        (Some(format), Contents::Known(has)) if format.fs_type == *has => {
-            if fits(has) {
-                Ok(Prepare::Mount(has.clone()))
-            } else {
-                Err(Unprepared::Type(Some(has.clone())))
+    let recorded = recorded.filter(|format| format.tenancy == tenancy);
+    if let Some(had) = recorded.filter(|format| format.done) {
+        return match contents {
+            Contents::Known(has) if had.fs_type != *has => {
+                Err(Unprepared::Gone(had.fs_type.clone()))
             }
-        }
-        (Some(format), _) => Err(Unprepared::Gone(format.fs_type.clone())),
-        (None, Contents::Blank) => Ok(Prepare::Format(wanted.to_owned())),
-        (None, Contents::Other(found)) => Err(Unprepared::NotBlank(found.clone())),
-        (None, Contents::Known(has)) if !pool.made.contains(&has.as_str()) => {
+            Contents::Known(has) if !fits(has) => Err(Unprepared::Type(Some(has.clone()))),
+            Contents::Known(has) => Ok(Prepare::Mount(has.clone())),
+            _ => Err(Unprepared::Gone(had.fs_type.clone())),
+        };
+    }
+    let begun = recorded.map(|format| format.fs_type.as_str());
+    match contents {
+        Contents::Blank => Ok(Prepare::Format(wanted.to_owned())),
+        Contents::Data(_) if begun.is_some() => Ok(Prepare::Format(wanted.to_owned())),
+        Contents::Data(found) | Contents::Other(found) => Err(Unprepared::NotBlank(found.clone())),
+        Contents::Known(has) if !pool.made.contains(&has.as_str()) => {
             Err(Unprepared::NotBlank(has.clone()))
         }
-        (None, Contents::Known(has)) if !fits(has) => Err(Unprepared::Type(Some(has.clone()))),
-        (None, Contents::Known(has)) if pool.accepts_data => Ok(Prepare::Mount(has.clone())),
-        (None, Contents::Known(has)) => Ok(Prepare::MountEmpty(has.clone())),
+        Contents::Known(has) if !fits(has) => Err(Unprepared::Type(Some(has.clone()))),
+        Contents::Known(has) if begun == Some(has) => Ok(Prepare::Resume(has.clone())),
+        Contents::Known(has) if pool.accepts_data => Ok(Prepare::Mount(has.clone())),
+        Contents::Known(has) => Ok(Prepare::MountEmpty(has.clone())),
     }
 }
 

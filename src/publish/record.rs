@@ -62,6 +62,25 @@ impl<I: Inventory> Publisher<I> {
         outcome(id, write.await)
     }
 
+    /// Writes down where `id` is before it is mounted there: from then on its tenancy cannot end. [`Error::NotFound`] if it
+    /// has ended.
+    ///
+    /// It is written even where that changes nothing. What was read may be old, and then the write is what fails: this
+    /// orders it with the end of the tenancy, which another process writes and which knows no turns.
+    pub(super) async fn hold(&self, id: &VolumeId) -> Result<(), Error> {
+        let mut current = false;
+        let write = self.shared.inventory.modify_status(&id.volume, |volume| {
+            current = volume.id().as_ref() == Some(id);
+            let published = self.shared.places.published(id);
+            current.then(|| Status { published, ..volume.status.clone() })
+        });
+        let written = write.await;
+        if written.is_ok() && !current {
+            return Err(Error::NotFound { id: id.clone() });
+        }
+        held(id, written)
+    }
+
     /// Writes down where `id` is, after this call and no matter how often it is called meanwhile.
     pub(super) fn record_soon(&self, id: &VolumeId) {
         if !self.shared.unwritten.ask(id) {
@@ -91,15 +110,27 @@ impl<I: Inventory> Publisher<I> {
         done: bool,
     ) -> Result<(), Error> {
         let format = Format { tenancy: id.tenancy, fs_type: fs_type.to_owned(), done };
+        self.set_format(id, Some(format)).await
+    }
+
+    /// Writes down what is known of the file system on the device of `id`.
+    pub(super) async fn set_format(
+        &self,
+        id: &VolumeId,
+        format: Option<Format>,
+    ) -> Result<(), Error> {
         let mut current = false;
         let write = self.shared.inventory.modify_status(&id.volume, |volume| {
             current = volume.id().as_ref() == Some(id);
-            let changed = current && volume.status.format.as_ref() != Some(&format);
-            changed.then(|| Status { format: Some(format.clone()), ..volume.status.clone() })
+            let changed = current && volume.status.format != format;
+            changed.then(|| Status { format: format.clone(), ..volume.status.clone() })
         });
-        outcome(id, write.await)?;
+        let written = write.await;
         // Never touch a device that was taken from this tenancy meanwhile.
-        if current { Ok(()) } else { Err(Error::NotFound { id: id.clone() }) }
+        if written.is_ok() && !current {
+            return Err(Error::NotFound { id: id.clone() });
+        }
+        held(id, written)
     }
 }
 
@@ -110,5 +141,16 @@ fn outcome(
     match written {
         Ok(_) | Err(inventory::Error::NotFound(_)) => Ok(()),
         Err(source) => Err(Error::Inventory { id: id.clone(), source }),
+    }
+}
+
+/// As [`outcome`], for what may go on only while the volume is there.
+fn held(
+    id: &VolumeId,
+    written: Result<inventory::Recorded, inventory::Error>,
+) -> Result<(), Error> {
+    match written {
+        Err(inventory::Error::NotFound(_)) => Err(Error::NotFound { id: id.clone() }),
+        written => outcome(id, written),
     }
 }

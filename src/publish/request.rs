@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::options::MountFlags;
 use crate::volume::{AccessMode, CapacityRange, VolumeId};
 
 /// How a volume is to be used.
@@ -24,9 +25,19 @@ pub enum AccessType {
     Mount {
         /// The type of its file system; `None` or empty for any.
         fs_type: Option<String>,
-        /// Mount flags, one or several with commas each.
-        flags: Vec<String>,
+        /// Mount flags.
+        flags: MountFlags,
     },
+}
+
+impl AccessType {
+    /// The type of file system that is asked for, if any.
+    pub fn fs_type(&self) -> Option<&str> {
+        match self {
+            Self::Mount { fs_type, .. } => fs_type.as_deref().filter(|name| !name.is_empty()),
+            Self::Block => None,
+        }
+    }
 }
 
 impl fmt::Debug for AccessType {

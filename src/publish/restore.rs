@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::places::Place;
 use super::shown::{Form, Shown, Subject};
-use super::turn::{Lane, Turn};
+use super::turn::Turn;
 use super::{Error, LOOK, Publisher, path, path::Roots};
 use crate::host::mount::{Kind, Seen};
 use crate::host::mountinfo::{Mount, MountTable};
@@ -29,7 +29,7 @@ impl<I: Inventory> Publisher<I> {
 
     async fn restore_one(&self, volume: LocalVolume) {
         let id = VolumeId { volume: volume.name.clone(), tenancy: volume.spec.tenancy };
-        let learned = match self.turn(&id, Path::new(&volume.status.path), Lane::Change) {
+        let learned = match self.turn(&id, Path::new(&volume.status.path)) {
             Ok(turn) => self.learn(&id, &volume, &turn).await,
             Err(error) => Err(error),
         };
@@ -68,7 +68,7 @@ impl<I: Inventory> Publisher<I> {
 /// The places that are recorded, without a look at them.
 fn as_recorded(volume: &LocalVolume) -> Vec<Place> {
     let recorded = volume.status.published.iter().cloned();
-    recorded.map(|published| Place { published, attributes: None, shown: None }).collect()
+    recorded.map(|published| Place { published, shown: None }).collect()
 }
 
 struct Survey {
@@ -119,8 +119,9 @@ impl Survey {
                 staging: false,
                 read_only: mount.is_read_only(),
                 access: staged.access,
+                flags: None,
             };
-            Some(Place { published, attributes: None, shown: Some(subject.shown.clone()) })
+            Some(Place { published, shown: Some(subject.shown.clone()) })
         };
         table.iter().filter(is_tenants).filter_map(place).collect()
     }

@@ -73,16 +73,27 @@ impl Subject {
 
     /// Whether `seen` is this volume, mounted there.
     pub(super) fn is_mounted_at(&self, seen: &Seen) -> Result<bool, host::Error> {
+        Ok(self.own(seen)?.is_some())
+    }
+
+    /// `seen` as a plan sees it, if it is this volume, mounted there.
+    fn own(&self, seen: &Seen) -> Result<Option<There>, host::Error> {
         if !seen.is_mount {
-            return Ok(false);
+            return Ok(None);
         }
+        let own = |fs_type| There::Own { attributes: seen.attributes, fs_type };
         match (&self.shown, self.form) {
-            (Shown::Node(number), _) => Ok(seen.kind == Kind::BlockDevice(*number)),
+            (Shown::Node(number), _) => {
+                Ok((seen.kind == Kind::BlockDevice(*number)).then(|| own(None)))
+            }
             // The very directory that was verified, by its number: no need to read the whole table.
-            (_, Form::Directory) if seen.id == self.seen.id => Ok(true),
+            (_, Form::Directory) if seen.id == self.seen.id => {
+                Ok(Some(own(self.source.facts().fs_type.clone())))
+            }
             (shown, _) => {
                 let table = MountTable::read()?;
-                Ok(table.by_id(seen.mount_id).is_some_and(|mount| shown.is_table_entry(mount)))
+                let mount = table.by_id(seen.mount_id).filter(|mount| shown.is_table_entry(mount));
+                Ok(mount.map(|mount| own(mount.fs_type.to_str().map(str::to_owned))))
             }
         }
     }
@@ -90,8 +101,10 @@ impl Subject {
     /// What is at `spot` as a plan sees it, and the descriptor of it.
     pub(super) fn look_at(&self, spot: &Spot) -> Result<(There, Option<Seen>), host::Error> {
         let Some(seen) = spot.look()? else { return Ok((There::Nothing, None)) };
+        if let Some(own) = self.own(&seen)? {
+            return Ok((own, Some(seen)));
+        }
         let there = match seen.kind {
-            _ if self.is_mounted_at(&seen)? => There::Own(seen.attributes),
             _ if seen.is_mount => There::Foreign(found_at(spot)?),
             Kind::Directory => There::Bare(Shape::Directory),
             Kind::File(_) => There::Bare(Shape::File),

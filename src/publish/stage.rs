@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::error::{Error, Found};
+use super::error::Error;
 use super::options::Options;
 use super::places::Place;
 use super::plan::{self, Plan, Prepare, Wanted};
+use super::reserved::Reserved;
 use super::shown::{Form, Subject};
 use super::target::{carry_out, refused};
 use super::{AccessType, path, path::Roots};
@@ -28,6 +29,7 @@ pub(super) struct Staging {
     pub(super) pool: Option<Pool>,
     /// Where it is.
     pub(super) places: Vec<Place>,
+    pub(super) reserved: Reserved,
 }
 
 /// What has to be done for a volume to be staged.
@@ -47,7 +49,6 @@ struct At {
     spot: Spot,
     seen: Option<Seen>,
     plan: Plan,
-    attributes: Attributes,
 }
 
 impl Staging {
@@ -70,33 +71,32 @@ impl Staging {
 
     /// Mounts it, with a file system of type `fs_type` where it is on a device. Looks again: a moment has passed.
     pub(super) fn attach(&self, fs_type: Option<&str>) -> Result<(), Error> {
-        let At { subject, spot, seen, plan, attributes } = self.look()?;
+        let At { subject, spot, seen, plan } = self.look()?;
         let Plan::Steps(steps) = plan else { return Ok(()) };
         let mount = match (subject.form, fs_type) {
             (Form::Filesystem, Some(fs_type)) => {
-                self.mount(&subject, fs_type, &self.options.filesystem)?
+                self.mount(&subject, fs_type, &self.options.flags.filesystem())?
             }
             _ => subject.clone_of(&self.id, &subject.seen)?,
         };
+        let attributes = self.attributes(subject.form).with_all(self.options.pool);
         carry_out(steps, &spot, seen, attributes, mount).map_err(|e| self.host(e))
     }
 
     fn look(&self) -> Result<At, Error> {
         let subject = Subject::open(&self.id, &self.volume)?;
-        self.check_type(&subject)?;
         let spot = path::open_parent(&self.id, &self.path, &self.roots)?;
-        if path::is_administrators(&self.volume, spot.path()) {
-            let (id, path) = (self.id.clone(), spot.path().to_owned());
-            return Err(Error::Occupied { id, path, found: Found::Owned });
-        }
+        self.reserved.check(&self.id, &spot)?;
         let (there, seen) = subject.look_at(&spot).map_err(|e| self.host(e))?;
-        let attributes = self.attributes(subject.form);
+        let flags = self.options.flags.recorded();
         let wanted = Wanted {
             // The staging path is a directory, for a device node too; nothing is mounted there for that.
             shape: subject.shape(),
             access: self.access,
             read_only: false,
-            attributes,
+            fs_type: self.asked_type(),
+            flags: &flags,
+            attributes: self.attributes(subject.form),
             inherited: subject.seen.attributes,
         };
         let (here, other): (Vec<_>, Vec<_>) = self
@@ -106,16 +106,18 @@ impl Staging {
             .partition(|place| place.is_at(spot.path()));
         let plan = plan::stage(wanted, &there, here.first().copied(), other.first().copied())
             .map_err(|refusal| refused(&self.id, &self.path, refusal))?;
-        Ok(At { subject, spot, seen, plan, attributes })
+        // Said last: what is there with another type is there with other arguments.
+        self.check_type(&subject)?;
+        Ok(At { subject, spot, seen, plan })
     }
 
     fn attributes(&self, form: Form) -> Attributes {
         match form {
             Form::Node => Attributes::default(),
             _ if self.access == AccessMode::SingleNodeReaderOnly => {
-                self.options.attributes.with(Attribute::ReadOnly)
+                self.options.flags.attributes().with(Attribute::ReadOnly)
             }
-            _ => self.options.attributes,
+            _ => self.options.flags.attributes(),
         }
     }
 
@@ -125,17 +127,14 @@ impl Staging {
             staging: true,
             read_only: false,
             access: self.access,
+            flags: Some(self.options.flags.recorded()),
         };
-        let shown = Some(at.subject.shown.clone());
-        Ok(Place { published, attributes: Some(at.attributes), shown })
+        Ok(Place { published, shown: Some(at.subject.shown.clone()) })
     }
 
     /// The type of file system that was asked for.
     pub(super) fn asked_type(&self) -> Option<&str> {
-        match &self.kind {
-            AccessType::Mount { fs_type, .. } => fs_type.as_deref().filter(|name| !name.is_empty()),
-            AccessType::Block => None,
-        }
+        self.kind.fs_type()
     }
 
     /// Makes sure that a directory lies on the type of file system that was asked for.

@@ -4,13 +4,13 @@
 //! tenant's writing is that it is full, and no quota says otherwise. The share that the inventory shows is what the volume
 //! counts for when it is claimed; it is neither reserved nor enforced, and so not reported as free space here.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::shown::{Form, Subject};
-use super::turn::Lane;
-use super::{LOOK, Publisher};
-use crate::host::mount::{Kind, Seen, usage};
+use super::{LOOK, Publisher, path};
+use crate::host::mount::{Kind, Seen, canonical, usage};
 use crate::host::mountinfo::MountTable;
 use crate::host::{self, Errno};
 use crate::inventory::Inventory;
@@ -39,7 +39,7 @@ pub struct Usage {
 impl<I: Inventory> Publisher<I> {
     /// How full the volume is that is staged or published at `path`.
     pub async fn stats(&self, id: &VolumeId, path: &Path) -> Result<Stats, Error> {
-        let turn = self.turn(id, path, Lane::Look)?;
+        let turn = self.look(id, path).await?;
         let volume = self.find(id).await?;
         let at = At { id: id.clone(), volume, path: path.to_owned() };
         turn.block(LOOK, move || at.stats()).await
@@ -78,9 +78,10 @@ impl At {
         }
         let subject = Subject::open(&self.id, &self.volume)?;
         let seen = match Seen::at(&self.path) {
-            Err(host::Error { errno: Errno::NOENT | Errno::NOTDIR | Errno::INVAL, .. }) => {
-                return Err(not_here());
-            }
+            Err(host::Error {
+                errno: Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG,
+                ..
+            }) => return Err(not_here()),
             seen => seen.map_err(|e| self.host(e))?,
         };
         let here = match subject.form {
@@ -93,7 +94,12 @@ impl At {
                 seen.is_mount && mount.is_some_and(|mount| subject.shown.is_table_entry(mount))
             }
         };
-        if here { Ok((subject, seen)) } else { Err(not_here()) }
+        if here && !self.is_administrators(&seen) { Ok((subject, seen)) } else { Err(not_here()) }
+    }
+
+    /// Whether the path leads to where the administrator has the volume, which is no tenant's place.
+    fn is_administrators(&self, seen: &Seen) -> bool {
+        canonical(seen.as_fd()).is_ok_and(|path| path::is_administrators(&self.volume, &path))
     }
 
     pub(super) fn host(&self, source: host::Error) -> Error {

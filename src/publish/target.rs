@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Found};
-use super::options::Options;
+use super::options::{self, Options};
 use super::places::Place;
 use super::plan::{self, Plan, Refusal, Step, Wanted};
+use super::reserved::Reserved;
 use super::shown::{Form, Subject};
 use super::{path, path::Roots};
 use crate::host::mount::{Attribute, Attributes, Detached, Seen, Spot};
@@ -23,11 +24,14 @@ pub(super) struct Target {
     pub(super) roots: Roots,
     pub(super) access: AccessMode,
     pub(super) read_only: bool,
+    /// The type of file system that was asked for.
+    pub(super) fs_type: Option<String>,
     pub(super) options: Options,
     /// Whether its pool says how it is mounted.
     pub(super) pool_known: bool,
     /// Where it is.
     pub(super) places: Vec<Place>,
+    pub(super) reserved: Reserved,
 }
 
 impl Target {
@@ -36,25 +40,28 @@ impl Target {
         let subject = Subject::open(&self.id, &self.volume)?;
         let staged = self.staged(&subject)?;
         let spot = path::open_parent(&self.id, &self.path, &self.roots)?;
+        self.reserved.check(&self.id, &spot)?;
         let recorded = self.places.iter().find(|place| place.is_at(spot.path()));
-        let occupied = |found| self.occupied(spot.path(), found);
-        if path::is_administrators(&self.volume, spot.path())
-            || recorded.is_some_and(|place| place.published.staging)
-        {
-            return Err(occupied(Found::Owned));
+        if recorded.is_some_and(|place| place.published.staging) {
+            return Err(self.occupied(spot.path(), Found::Owned));
         }
         let (there, seen) = subject.look_at(&spot).map_err(|e| self.host(e))?;
         let source = staged.as_ref().unwrap_or(&subject.seen);
-        let wanted = self.wanted(&subject, source.attributes);
+        let flags = self.options.flags.recorded();
+        let wanted = self.wanted(&subject, &flags, source.attributes);
         let others = self.others(&spot)?;
         let plan = plan::publish(wanted, &there, recorded, &others)
             .map_err(|refusal| refused(&self.id, &self.path, refusal))?;
         if let Plan::Steps(steps) = plan {
             self.require_pool()?;
             let mount = subject.clone_of(&self.id, source)?;
-            carry_out(steps, &spot, seen, wanted.attributes, mount).map_err(|e| self.host(e))?;
+            let attributes = match subject.form {
+                Form::Node => wanted.attributes,
+                _ => wanted.attributes.with_all(self.options.pool),
+            };
+            carry_out(steps, &spot, seen, attributes, mount).map_err(|e| self.host(e))?;
         }
-        self.place(&subject, &spot, wanted.attributes)
+        self.place(&subject, &spot, flags)
     }
 
     /// Makes sure that the volume is staged; for a file system gives its root, from which targets are cloned.
@@ -64,12 +71,16 @@ impl Target {
             Err(Error::Path { .. }) | Ok(None) => return Err(not()),
             spot => spot?.ok_or_else(not)?,
         };
-        let staged = |place: &Place| place.published.staging && place.is_at(spot.path());
-        if !self.places.iter().any(staged) {
-            return Err(not());
-        }
+        let staged = |place: &&Place| place.published.staging && place.is_at(spot.path());
+        let staged = self.places.iter().find(staged).ok_or_else(not)?;
         if subject.form == Form::Node {
             return Ok(None);
+        }
+        // A target shows what is staged: flags of the file system are those of the staging path.
+        let flags = self.options.flags.recorded();
+        if staged.published.flags.as_ref().is_some_and(|s| !options::same_filesystem(s, &flags)) {
+            let (id, path) = (self.id.clone(), spot.path().to_owned());
+            return Err(Error::Incompatible { id, path });
         }
         let seen = spot.look().map_err(|e| self.host(e))?.ok_or_else(not)?;
         if !subject.is_mounted_at(&seen).map_err(|e| self.host(e))? {
@@ -78,18 +89,25 @@ impl Target {
         Ok((subject.form == Form::Filesystem).then_some(seen))
     }
 
-    fn wanted(&self, subject: &Subject, inherited: Attributes) -> Wanted {
+    fn wanted<'a>(
+        &'a self,
+        subject: &Subject,
+        flags: &'a [String],
+        inherited: Attributes,
+    ) -> Wanted<'a> {
         let read_only = self.read_only || self.access == AccessMode::SingleNodeReaderOnly;
         // Flags restrict what a file system lets its users do; a device node has none of that.
-        let flags = match subject.form {
+        let asked = match subject.form {
             Form::Node => Attributes::default(),
-            _ => self.options.attributes,
+            _ => self.options.flags.attributes(),
         };
-        let attributes = if read_only { flags.with(Attribute::ReadOnly) } else { flags };
+        let attributes = if read_only { asked.with(Attribute::ReadOnly) } else { asked };
         Wanted {
             shape: subject.shape(),
             access: self.access,
             read_only: self.read_only,
+            fs_type: self.fs_type.as_deref(),
+            flags,
             attributes,
             inherited,
         }
@@ -102,19 +120,15 @@ impl Target {
         mounted(others).map_err(|e| self.host(e))
     }
 
-    fn place(
-        &self,
-        subject: &Subject,
-        spot: &Spot,
-        attributes: Attributes,
-    ) -> Result<Place, Error> {
+    fn place(&self, subject: &Subject, spot: &Spot, flags: Vec<String>) -> Result<Place, Error> {
         let published = Published {
             path: path::recorded(&self.id, spot)?,
             staging: false,
             read_only: self.read_only,
             access: self.access,
+            flags: Some(flags),
         };
-        Ok(Place { published, attributes: Some(attributes), shown: Some(subject.shown.clone()) })
+        Ok(Place { published, shown: Some(subject.shown.clone()) })
     }
 
     fn require_pool(&self) -> Result<(), Error> {

@@ -2,6 +2,8 @@
 
 mod devices;
 mod directories;
+mod ownership;
 mod recovery;
 mod refusals;
+mod repeats;
 mod world;

@@ -103,8 +103,12 @@ impl Parts {
         let pools = watch::Sender::new(Arc::new(pools));
         let metrics = Metrics::default();
         let claims = Claims::new(inventory.clone(), pools.subscribe());
-        let publisher =
-            Publisher::new(inventory.clone(), node.clone(), pools.subscribe(), Vec::new());
+        let publisher = Publisher::new(
+            inventory.clone(),
+            node.clone(),
+            pools.subscribe(),
+            options.mount_roots.clone(),
+        );
         let cleaner = Cleaner::new(
             inventory.clone(),
             node.clone(),
@@ -213,7 +217,7 @@ impl Parts {
                 (self.inventory.clone(), self.claims.clone()),
                 self.publisher.clone(),
                 self.discovery.prober(),
-                operations.clone(),
+                ready.subscribe(),
             )),
             operator: Some(OperatorService::new(
                 self.inventory.clone(),

@@ -193,6 +193,10 @@ pub struct Published {
     pub read_only: bool,
     /// How it may be used at the same time.
     pub access: AccessMode,
+    /// The mount flags that it was asked for with, in order; absent where that is not known, since the place was found
+    /// in the mount table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
 }
 
 /// The access modes of the CSI specification that one node can honour.
@@ -231,7 +235,7 @@ pub struct Format {
     pub tenancy: Tenancy,
     /// Its type.
     pub fs_type: String,
-    /// Whether it was finished. One that was only begun holds nobody's data and is begun again.
+    /// Whether it was finished. What one that was only begun may have left is nobody's, and it is begun again.
     pub done: bool,
 }
 
@@ -260,9 +264,10 @@ impl fmt::Display for Phase {
 
 impl LocalVolume {
     /// Whether a claim may be given this volume: nobody holds it, it is known clean since its latest tenancy, it is
-    /// healthy and not cordoned.
+    /// mounted for nobody, healthy and not cordoned.
     pub fn is_claimable(&self) -> bool {
-        self.spec.claim.is_none() && self.is_clean() && self.is_healthy() && !self.spec.cordoned
+        let free = self.spec.claim.is_none() && self.status.published.is_empty();
+        free && self.is_clean() && self.is_healthy() && !self.spec.cordoned
     }
 
     /// Whether it is known empty and wiped since its latest tenancy.
@@ -297,7 +302,7 @@ impl LocalVolume {
             () if !self.is_healthy() => Phase::Lost,
             () if self.spec.claim.is_some() => Phase::Claimed,
             () if wiping && !failed => Phase::Cleaning,
-            () if !self.is_clean() => Phase::Dirty,
+            () if !self.is_clean() || !self.status.published.is_empty() => Phase::Dirty,
             () if self.spec.cordoned => Phase::Cordoned,
             () => Phase::Available,
         }

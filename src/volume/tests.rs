@@ -59,9 +59,31 @@ fn a_release_is_refused_while_the_volume_is_published() {
         staging: false,
         read_only: false,
         access: AccessMode::SingleNodeWriter,
+        flags: None,
     });
 
     assert!(matches!(volume.released(Tenancy(1)), Err(ReleaseRefused::Published { .. })));
+}
+
+#[test]
+fn a_volume_that_is_mounted_is_neither_given_away_nor_said_to_be_clean() {
+    let place = Published {
+        path: "/pods/1".into(),
+        staging: false,
+        read_only: false,
+        access: AccessMode::SingleNodeWriter,
+        flags: None,
+    };
+    let (mut free, mut wiped) = (available(), released());
+    for volume in [&mut free, &mut wiped] {
+        volume.status.published.push(place.clone());
+    }
+
+    let refused = free.claimed(claim("pvc-1"), delete()).unwrap_err();
+    assert_eq!(refused, ClaimRefused::Published { paths: vec!["/pods/1".into()] });
+    assert!(!free.is_claimable());
+    assert_eq!(free.phase(), Phase::Dirty);
+    assert_eq!(wiped.cleaned(Tenancy(1), &delete(), CleanReason::Wiped, NOW), None);
 }
 
 #[test]

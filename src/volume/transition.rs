@@ -20,6 +20,12 @@ pub enum ClaimRefused {
     /// It is not known clean since its latest tenancy.
     #[error("it is not clean: {0}")]
     NotClean(String),
+    /// It is still mounted for an earlier tenant.
+    #[error("it is still published at {}", paths.join(", "))]
+    Published {
+        /// Where.
+        paths: Vec<String>,
+    },
     /// It is missing, replaced or not readable.
     #[error("it is not healthy: {0}")]
     NotHealthy(String),
@@ -64,6 +70,9 @@ impl LocalVolume {
         if !self.is_clean() {
             return Err(ClaimRefused::NotClean(self.status.conditions.clean.message.clone()));
         }
+        if !self.status.published.is_empty() {
+            return Err(ClaimRefused::Published { paths: self.paths() });
+        }
         if !self.is_healthy() {
             return Err(ClaimRefused::NotHealthy(self.status.conditions.healthy.message.clone()));
         }
@@ -81,8 +90,7 @@ impl LocalVolume {
             return Err(ReleaseRefused::Ended { asked: tenancy, latest });
         }
         if self.spec.claim.is_some() && !self.status.published.is_empty() {
-            let paths = self.status.published.iter().map(|place| place.path.clone()).collect();
-            return Err(ReleaseRefused::Published { paths });
+            return Err(ReleaseRefused::Published { paths: self.paths() });
         }
         Ok(Spec { claim: None, ..self.spec.clone() })
     }
@@ -132,7 +140,7 @@ impl LocalVolume {
     }
 
     /// The wipe after `tenancy` by `policy` is done and the volume is empty. Absent when another order came in between,
-    /// which is still to be carried out, or when a claim did or another tenancy is due, which the rules make impossible and
+    /// which is still to be carried out, or when a claim or a mount did or another tenancy is due, which the rules make impossible and
     /// this makes harmless.
     pub fn cleaned(
         &self,
@@ -142,6 +150,7 @@ impl LocalVolume {
         now: Timestamp,
     ) -> Option<Status> {
         let due = self.is_due(tenancy, policy);
+        let due = due && self.status.published.is_empty();
         let message = match reason {
             CleanReason::LeftAsIs => format!("left as tenancy {tenancy} left it"),
             _ => format!("wiped after tenancy {tenancy}"),
@@ -160,6 +169,11 @@ impl LocalVolume {
     #[must_use]
     pub fn not_cleaned(&self, reason: CleanReason, message: &str, now: Timestamp) -> Status {
         self.with_clean(clean_condition(self, reason, message, now), |_| ())
+    }
+
+    /// Where it is mounted for its tenant.
+    fn paths(&self) -> Vec<String> {
+        self.status.published.iter().map(|place| place.path.clone()).collect()
     }
 
     fn with_clean(

@@ -29,7 +29,7 @@ pub const MIB: u64 = 1 << 20;
 /// with it.
 pub struct Host {
     directory: TempDir,
-    loops: Vec<LoopDevice>,
+    loops: Vec<(LoopDevice, File)>,
 }
 
 impl Host {
@@ -84,8 +84,15 @@ impl Host {
         file.set_len(size).unwrap();
         let device = LoopDevice::attach(&file).unwrap();
         let path = device.path().to_owned();
-        self.loops.push(device);
+        self.loops.push((device, file));
         path
+    }
+
+    /// Makes a loop device `size` bytes large.
+    pub fn grow(&self, device: &Path, size: u64) {
+        let (device, file) = self.loops.iter().find(|(one, _)| one.path() == device).unwrap();
+        file.set_len(size).unwrap();
+        device.grow().unwrap();
     }
 
     /// Attaches a loop device and links it as `entry` of `pool`.

@@ -1,11 +1,11 @@
 use proptest::prelude::*;
 
 use super::super::index::Index;
-use super::super::{Choice, ClaimRequest};
+use super::super::{Choice, ClaimRequest, Topology};
 use super::*;
 use crate::inventory::{Recorded, Version};
 use crate::volume::fixture::{claim, delete, on};
-use crate::volume::{Bytes, LocalVolume, Mode};
+use crate::volume::{Bytes, CapacityRange, LocalVolume, Mode};
 
 fn request(range: CapacityRange, requisite: &[&str], preferred: &[&str]) -> ClaimRequest {
     let owned = |values: &[&str]| values.iter().map(ToString::to_string).collect();
@@ -15,6 +15,7 @@ fn request(range: CapacityRange, requisite: &[&str], preferred: &[&str]) -> Clai
         mode: Mode::Filesystem,
         range,
         topology: Topology { requisite: owned(requisite), preferred: owned(preferred) },
+        filesystem: Filesystem::default(),
         pvc: None,
     }
 }

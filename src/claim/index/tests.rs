@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::claim::Topology;
+use crate::claim::{Filesystem, Topology};
 use crate::volume::fixture::{claim, delete, holds, named, on};
 use crate::volume::{CleanReason, HealthReason, Tenancy};
 
@@ -23,12 +23,19 @@ fn request(name: &str, bytes: u64) -> ClaimRequest {
         mode: Mode::Filesystem,
         range: CapacityRange::at_least(Bytes(bytes)),
         topology: Topology::default(),
+        filesystem: Filesystem::default(),
         pvc: None,
     }
 }
 
 fn capacity(index: &Index, topology: Option<&str>) -> Capacity {
-    index.capacity(&FAST.parse().unwrap(), Mode::Filesystem, topology)
+    let query = CapacityQuery {
+        pool: FAST.parse().unwrap(),
+        mode: None,
+        filesystem: Filesystem::default(),
+        topology: topology.map(str::to_owned),
+    };
+    index.capacity(&query, Mode::Filesystem)
 }
 
 fn set_aside(choice: Choice) -> VolumeName {

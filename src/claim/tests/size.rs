@@ -59,16 +59,93 @@ async fn capacity_is_told_by_pool_mode_and_place() {
         device("raw", Mode::Block),
     ])
     .await;
-    let available = |pool: Option<&str>, mode, topology: Option<&str>| {
-        let pool = pool.map(|pool| pool.parse().unwrap());
-        let query = CapacityQuery { pool, mode, topology: topology.map(str::to_owned) };
+    let available = |pool: &str, mode, topology: Option<&str>| {
+        let query = CapacityQuery { mode, topology: topology.map(str::to_owned), ..of_pool(pool) };
         world.claims.capacity(&query).unwrap().available.0
     };
 
-    assert_eq!(available(None, None, None), 40);
-    assert_eq!(available(Some("fast"), None, None), 30);
-    assert_eq!(available(Some("fast"), None, Some("node-b")), 20);
-    assert_eq!(available(None, Some(Mode::Block), None), 10);
-    assert_eq!(available(Some("fast"), Some(Mode::Block), None), 0);
-    assert_eq!(available(None, None, Some("node-c")), 0);
+    assert_eq!(available("fast", None, None), 30);
+    assert_eq!(available("fast", None, Some("node-b")), 20);
+    assert_eq!(available("raw", None, None), 10);
+    assert_eq!(available("raw", Some(Mode::Block), None), 10);
+    assert_eq!(available("fast", Some(Mode::Block), None), 0);
+    assert_eq!(available("fast", None, Some("node-c")), 0);
+    assert_eq!(available("other", None, None), 0);
+}
+
+/// A claim for a file system of this type, with flags of the whole file system or without.
+fn with_filesystem(name: &str, fs_type: Option<&str>, own: bool) -> ClaimRequest {
+    let filesystem = Filesystem { fs_type: fs_type.map(str::to_owned), own };
+    ClaimRequest { filesystem, ..request(name, 1) }
+}
+
+#[tokio::test]
+async fn a_claim_for_a_file_system_gets_a_volume_that_can_be_had_with_it_or_none() {
+    let mut xfs = named("xfs", Bytes(30));
+    xfs.status.fs_type = Some("xfs".into());
+    let mut wiped = device("wiped", Mode::Filesystem);
+    wiped.status.fs_type = Some("ext4".into());
+    let world = World::of([named("ext4", Bytes(5)), xfs.clone(), wiped.clone()]).await;
+    let capacity = |fs_type: &str, own| {
+        let filesystem = Filesystem { fs_type: Some(fs_type.into()), own };
+        let query = CapacityQuery { filesystem, ..of_pool("fast") };
+        world.claims.capacity(&query).unwrap().available.0
+    };
+    assert_eq!(
+        [capacity("xfs", false), capacity("ext4", true), capacity("btrfs", false)],
+        [40, 10, 0]
+    );
+
+    let first = world.claims.claim(with_filesystem("pvc-1", Some("xfs"), false)).await.unwrap();
+    let second = world.claims.claim(with_filesystem("pvc-2", Some("xfs"), false)).await.unwrap();
+    let none = world.claims.claim(with_filesystem("pvc-3", Some("xfs"), false)).await.unwrap_err();
+    let other =
+        world.claims.claim(with_filesystem("pvc-2", Some("ext4"), false)).await.unwrap_err();
+
+    assert_eq!([first.volume.name, second.volume.name], [wiped.name, xfs.name]);
+    assert!(matches!(none, Error::Exhausted { .. }), "{none}");
+    assert!(none.to_string().contains("1 of another file system"), "{none}");
+    let Error::Incompatible { what: Mismatch::Filesystem { .. }, .. } = other else {
+        panic!("{other}")
+    };
+}
+
+#[tokio::test]
+async fn a_device_is_had_with_the_file_system_that_its_tenant_or_its_pool_left_on_it() {
+    let mut accepted = device("accepted", Mode::Filesystem);
+    accepted.status.fs_type = Some("xfs".into());
+    accepted.status.conditions.clean = holds(true, CleanReason::Accepted);
+    let mut held = device("held", Mode::Filesystem);
+    held.spec = held.claimed(claim("pvc-1"), delete()).unwrap();
+    let (fs_type, tenancy) = ("xfs".to_owned(), held.spec.tenancy);
+    held.status.format = Some(crate::volume::Format { tenancy, fs_type, done: true });
+    let asked = |fs_type: &str| Filesystem { fs_type: Some(fs_type.into()), own: true };
+
+    for volume in [accepted, held] {
+        assert_eq!(unsuited(&volume, &asked("xfs")), None);
+        assert!(matches!(unsuited(&volume, &asked("ext4")), Some(Mismatch::Filesystem { .. })));
+    }
+    assert_eq!(unsuited(&named("v", Bytes(1)), &asked("ext4")), Some(Mismatch::Shared));
+}
+
+#[tokio::test]
+async fn what_a_pool_can_never_offer_is_refused_as_such_and_counts_for_nothing() {
+    let world = World::of([device("fs", Mode::Filesystem)]).await;
+    let offer = |mount, device| {
+        world.pools.send_modify(|pools| {
+            let pool = Arc::make_mut(pools).get_mut(&"fast".parse::<PoolName>().unwrap()).unwrap();
+            pool.accept = Accept { mount, directory: false, device };
+        });
+    };
+
+    for (devices, asked) in [
+        (true, with_filesystem("pvc-1", Some("btrfs"), false)),
+        (false, with_filesystem("pvc-2", None, true)),
+    ] {
+        offer(!devices, devices);
+        let query = CapacityQuery { filesystem: asked.filesystem.clone(), ..of_pool("fast") };
+        assert_eq!(world.claims.capacity(&query).unwrap(), Capacity::default());
+        let refused = world.claims.claim(asked).await.unwrap_err();
+        assert!(matches!(refused, Error::NotOffered { .. }), "{refused}");
+    }
 }

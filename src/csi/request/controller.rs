@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 
 use super::{Error, accesses, map, range, required_range, volume_id};
-use crate::claim::{CapacityQuery, ClaimRequest, Topology};
+use crate::claim::{CapacityQuery, ClaimRequest, Filesystem, Topology, unsuited};
 use crate::csi::TOPOLOGY_KEY;
 use crate::csi::proto::csi_v1 as proto;
-use crate::publish::Access;
 use crate::volume::{
-    CapacityRange, ClaimName, InvalidName, Mode, PersistentVolumeClaim, PoolName, VolumeId,
-    VolumeName,
+    CapacityRange, ClaimName, InvalidName, LocalVolume, Mode, PersistentVolumeClaim, PoolName,
+    VolumeId, VolumeName,
 };
 
 /// The prefix of parameters that a sidecar adds or interprets.
 const SIDECAR: &str = "csi.storage.k8s.io/";
+/// The prefix of what Kubernetes adds to a volume's context.
+const ORCHESTRATOR: &str = "storage.kubernetes.io/";
 /// The form of the tokens of lists; another form gets another number.
 const TOKEN: &str = "1:";
 
@@ -27,7 +28,7 @@ impl TryFrom<proto::CreateVolumeRequest> for ClaimRequest {
             name => name.try_into().map_err(named)?,
         };
         let range = range(request.capacity_range)?;
-        let (_, mode) = accesses(request.volume_capabilities)?;
+        let (mode, filesystem) = accesses(request.volume_capabilities)?;
         if request.volume_content_source.is_some() {
             return Err(Error::Unsupported {
                 field: "volume_content_source",
@@ -45,7 +46,7 @@ impl TryFrom<proto::CreateVolumeRequest> for ClaimRequest {
         let parameters = Parameters::read(request.parameters)?;
         let pool = parameters.pool.ok_or(Error::Missing("parameter pool"))?;
         let topology = request.accessibility_requirements.map(topology).unwrap_or_default();
-        Ok(Self { name, pool, mode, range, topology, pvc: parameters.pvc })
+        Ok(Self { name, pool, mode, range, filesystem, topology, pvc: parameters.pvc })
     }
 }
 
@@ -92,18 +93,21 @@ fn topology_value(mut term: proto::Topology) -> String {
     term.segments.remove(TOPOLOGY_KEY).unwrap_or_default()
 }
 
-impl TryFrom<proto::GetCapacityRequest> for CapacityQuery {
-    type Error = Error;
-
-    fn try_from(request: proto::GetCapacityRequest) -> Result<Self, Error> {
-        let mode = match request.volume_capabilities {
-            none if none.is_empty() => None,
-            some => Some(accesses(some)?.1),
-        };
-        let pool = Parameters::read(request.parameters)?.pool;
-        let topology = request.accessible_topology.map(topology_value);
-        Ok(Self { pool, mode, topology })
-    }
+/// `GetCapacity`; nothing where no volume is made with such parameters or has such capabilities.
+pub(in crate::csi) fn capacity(
+    request: proto::GetCapacityRequest,
+) -> Result<Option<CapacityQuery>, Error> {
+    let (mode, filesystem) = match request.volume_capabilities {
+        none if none.is_empty() => (None, Filesystem::default()),
+        some => match accesses(some) {
+            Ok((mode, filesystem)) => (Some(mode), filesystem),
+            Err(error) if error.is_unsupported() => return Ok(None),
+            Err(error) => return Err(error),
+        },
+    };
+    let pool = Parameters::read(request.parameters)?.pool;
+    let topology = request.accessible_topology.map(topology_value);
+    Ok(pool.map(|pool| CapacityQuery { pool, mode, filesystem, topology }))
 }
 
 /// `ValidateVolumeCapabilities`: whether a volume has every one of some capabilities.
@@ -111,10 +115,14 @@ impl TryFrom<proto::GetCapacityRequest> for CapacityQuery {
 pub(in crate::csi) struct ValidateCapabilities {
     /// The volume.
     pub(in crate::csi) id: VolumeId,
-    /// The mode of volume that has the capabilities, or why none has.
-    pub(in crate::csi) asked: Result<(Vec<Access>, Mode), Error>,
-    /// A parameter that the volume was not made with, if any is asked about.
-    pub(in crate::csi) parameters: Result<Option<PoolName>, Error>,
+    /// What has the capabilities, or why nothing has.
+    asked: Result<(Mode, Filesystem), Error>,
+    /// The pool that it is believed to be of, if any.
+    pool: Result<Option<PoolName>, Error>,
+    /// The context that it is believed to have.
+    context: HashMap<String, String>,
+    /// Whether parameters that change later are asked about.
+    mutable: bool,
 }
 
 impl TryFrom<proto::ValidateVolumeCapabilitiesRequest> for ValidateCapabilities {
@@ -124,15 +132,58 @@ impl TryFrom<proto::ValidateVolumeCapabilitiesRequest> for ValidateCapabilities 
         if request.volume_id.is_empty() {
             return Err(Error::Missing("volume_id"));
         }
-        // What is not supported is an answer here; only what is not there is an error.
-        if request.volume_capabilities.is_empty() {
-            return Err(Error::Missing("volume_capabilities"));
-        }
+        // What is not supported is an answer here; only what is not there, or cannot be understood, is an error.
+        let asked = match accesses(request.volume_capabilities) {
+            Err(error) if !error.is_unsupported() => return Err(error),
+            asked => asked,
+        };
         Ok(Self {
             id: volume_id(&request.volume_id)?,
-            asked: accesses(request.volume_capabilities),
-            parameters: Parameters::read(request.parameters).map(|parameters| parameters.pool),
+            asked,
+            pool: Parameters::read(request.parameters).map(|parameters| parameters.pool),
+            context: request.volume_context,
+            mutable: !request.mutable_parameters.is_empty(),
         })
+    }
+}
+
+impl ValidateCapabilities {
+    /// Why `volume`, whose context is `context`, is not what is asked about.
+    pub(in crate::csi) fn refusal(
+        self,
+        volume: &LocalVolume,
+        context: &HashMap<String, String>,
+    ) -> Option<String> {
+        let told = |error: &Error| {
+            let beneath = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+            format!("{error}{}", beneath.unwrap_or_default())
+        };
+        let (mode, filesystem) = match &self.asked {
+            Ok(asked) => asked,
+            Err(error) => return Some(told(error)),
+        };
+        let (id, spec) = (&self.id, &volume.spec);
+        if *mode != spec.mode {
+            return Some(format!("volume {id} is of mode {}", spec.mode));
+        }
+        if let Some(unsuited) = unsuited(volume, filesystem) {
+            return Some(format!("volume {id} cannot be had so: {unsuited}"));
+        }
+        match &self.pool {
+            Err(error) => return Some(told(error)),
+            Ok(Some(pool)) if *pool != spec.pool => {
+                return Some(format!("volume {id} is of pool {}", spec.pool));
+            }
+            Ok(_) => {}
+        }
+        // An orchestrator adds what is its own.
+        let is_ours = |(key, value): (&String, &String)| {
+            key.starts_with(ORCHESTRATOR) || context.get(key) == Some(value)
+        };
+        if !self.context.iter().all(is_ours) {
+            return Some(format!("volume {id} has another volume_context"));
+        }
+        self.mutable.then(|| "no parameters change later: leave mutable_parameters out".into())
     }
 }
 

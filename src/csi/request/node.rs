@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Error, access, map, optional_path, path, range, volume_id, volume_id_if_any};
 use crate::csi::proto::csi_v1 as proto;
-use crate::publish::{ExpandNode, Publish, Stage, Unpublish, Unstage};
+use crate::publish::{ExpandNode, Expected, Publish, Stage, Unpublish, Unstage};
 use crate::volume::VolumeId;
 
 impl TryFrom<proto::NodeStageVolumeRequest> for Stage {
@@ -61,6 +61,21 @@ impl TryFrom<proto::NodeGetVolumeStatsRequest> for (VolumeId, PathBuf) {
         required_id(&request.volume_id)?;
         let path = path("volume_path", request.volume_path)?;
         Ok((volume_id(&request.volume_id)?, path))
+    }
+}
+
+impl TryFrom<proto::NodeGetVolumeHealthRequest> for (VolumeId, Expected) {
+    type Error = Error;
+
+    fn try_from(request: proto::NodeGetVolumeHealthRequest) -> Result<Self, Error> {
+        required_id(&request.volume_id)?;
+        let named = |field, value| -> Result<Option<PathBuf>, Error> {
+            Ok(Some(optional_path(field, value)?).filter(|path| !path.as_os_str().is_empty()))
+        };
+        let target = named("volume_publish_path", request.volume_publish_path)?;
+        let staging = named("staging_target_path", request.staging_target_path)?;
+        let expected = Expected { staging, targets: target.into_iter().collect() };
+        Ok((volume_id(&request.volume_id)?, expected))
     }
 }
 

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use tonic::Code;
 
 use super::super::proto::csi_v1 as csi;
-use super::world::{Access, MIB, World, create, mounted, raw, terms};
+use super::world::{MIB, World, create, terms};
 use super::wrong::wrong;
 use crate::volume::fixture::{holds, on};
 use crate::volume::{Bytes, HealthReason};
@@ -223,31 +223,19 @@ async fn capacity_is_what_can_be_claimed_and_the_maximum_is_one_volume() {
 }
 
 #[tokio::test]
-async fn capabilities_that_a_volume_has_not_are_an_answer_and_not_an_error() {
-    let world = World::of_sizes(&[1]).await;
+async fn an_expansion_to_no_size_is_refused() {
+    let world = World::of_sizes(&[4]).await;
     let volume = world.create("pvc-1", 1).await.unwrap();
-    let ask = |capability| {
-        let request = csi::ValidateVolumeCapabilitiesRequest {
+
+    for capacity_range in [None, Some(csi::CapacityRange::default())] {
+        let request = csi::ControllerExpandVolumeRequest {
             volume_id: volume.volume_id.clone(),
-            volume_capabilities: vec![capability],
+            capacity_range,
             ..Default::default()
         };
-        let mut client = world.controller();
-        async move { client.validate_volume_capabilities(request).await.unwrap().into_inner() }
-    };
-
-    assert!(ask(mounted(Access::SingleNodeWriter)).await.confirmed.is_some());
-    for unsupported in [raw(), mounted(Access::MultiNodeReaderOnly)] {
-        let answer = ask(unsupported).await;
-        assert!(answer.confirmed.is_none() && !answer.message.is_empty());
+        let refused = world.controller().controller_expand_volume(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
     }
-    let request = csi::ValidateVolumeCapabilitiesRequest {
-        volume_id: "fake".into(),
-        volume_capabilities: vec![raw()],
-        ..Default::default()
-    };
-    let refused = world.controller().validate_volume_capabilities(request).await.unwrap_err();
-    assert_eq!(refused.code(), Code::NotFound);
 }
 
 #[tokio::test]

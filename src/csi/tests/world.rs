@@ -69,7 +69,7 @@ impl World {
                 (store.clone(), claims.clone()),
                 publisher,
                 Prober::new(Duration::from_secs(10)),
-                operations.clone(),
+                ready.subscribe(),
             )),
             operator: Some(OperatorService::new(
                 store.clone(),
@@ -175,6 +175,18 @@ pub(super) fn mounted(mode: Access) -> csi::VolumeCapability {
         access_type: Some(AccessType::Mount(MountVolume::default())),
         access_mode: Some(AccessMode { mode: mode.into() }),
     }
+}
+
+/// A capability: a directory with a type of file system and mount flags.
+pub(super) fn with(fs_type: &str, flags: &[&str]) -> csi::VolumeCapability {
+    use csi::volume_capability::{AccessType, MountVolume};
+    let mount = MountVolume {
+        fs_type: fs_type.into(),
+        mount_flags: flags.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    };
+    let access_type = Some(AccessType::Mount(mount));
+    csi::VolumeCapability { access_type, ..mounted(Access::SingleNodeWriter) }
 }
 
 /// A capability: a device.

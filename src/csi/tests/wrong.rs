@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::proto::csi_v1 as csi;
-use super::world::{Access, create, mounted, raw};
+use super::world::{Access, create, mounted, raw, with};
 
 /// A request that is wrong in one way, and a word of what is said of it.
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -74,5 +74,14 @@ pub(super) fn wrong() -> Vec<(csi::CreateVolumeRequest, &'static str)> {
             "volume_content_source",
         ),
         (capable(raw()), "mode Filesystem"),
+        (capable(with("", &["ro", "hunter2"])), "mount flag number 2 is not allowed"),
+        (capable(with("", &["ro", "rw"])), "exclude each other"),
+        (
+            csi::CreateVolumeRequest {
+                volume_capabilities: vec![with("ext4", &[]), with("xfs", &[])],
+                ..request()
+            },
+            "several types of file system",
+        ),
     ]
 }

@@ -25,6 +25,15 @@ pub(crate) fn bind(source: &Path, path: &Path) {
     attach(Detached::clone_of(std::os::fd::AsFd::as_fd(&source), path).unwrap(), path);
 }
 
+/// Bind-mounts the file `source` at `path`, a file that is there.
+pub(crate) fn bind_file(source: &Path, path: &Path) {
+    let source = super::Seen::at(source).unwrap();
+    let mount = Detached::clone_of(std::os::fd::AsFd::as_fd(&source), path).unwrap();
+    mount.restrict(Attributes::default()).unwrap();
+    let target = Spot::open(path, None).unwrap().look().unwrap().unwrap();
+    mount.attach(&target, path).unwrap();
+}
+
 /// Takes away the topmost mount at `path`.
 pub(crate) fn unmount(path: &Path) {
     Spot::open(path, None).unwrap().unmount().unwrap();

@@ -82,12 +82,12 @@ impl Spot {
         &self.path
     }
 
-    /// What is there, not following a symlink; `None` for nothing.
+    /// What is there, not following a symlink; `None` for nothing, as for a name that no file can have.
     pub fn look(&self) -> Result<Option<Seen>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(&self.parent, &self.name, flags, Mode::empty()) {
             Ok(descriptor) => Seen::new(descriptor, &self.path).map(Some),
-            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
             Err(errno) => Err(self.failed("openat")(errno)),
         }
     }

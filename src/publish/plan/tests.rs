@@ -6,24 +6,31 @@ use AccessMode::{
     SingleNodeMultiWriter, SingleNodeReaderOnly, SingleNodeSingleWriter, SingleNodeWriter,
 };
 
-fn wanted(access: AccessMode) -> Wanted {
+fn wanted(access: AccessMode) -> Wanted<'static> {
     Wanted {
         shape: Shape::Directory,
         access,
         read_only: false,
+        fs_type: None,
+        flags: &[],
         attributes: Attributes::default(),
         inherited: Attributes::default(),
     }
 }
 
-fn at(path: &str, wanted: Wanted) -> Place {
+fn at(path: &str, wanted: Wanted<'_>) -> Place {
     let published = Published {
         path: path.into(),
         staging: false,
         read_only: wanted.read_only,
         access: wanted.access,
+        flags: Some(wanted.flags.to_vec()),
     };
-    Place { published, attributes: Some(wanted.attributes), shown: None }
+    Place { published, shown: None }
+}
+
+fn own(attributes: Attributes) -> There {
+    There::Own { attributes, fs_type: Some("ext4".into()) }
 }
 
 /// The table of `NodePublishVolume` in the CSI specification, row by row: same target and arguments, same target and
@@ -39,7 +46,7 @@ fn a_second_publish_is_answered_as_the_specification_has_it() {
         let first = wanted(access);
         let changed = Wanted { read_only: true, ..first };
         let known = at("/t1", first);
-        let own = There::Own(Attributes::default());
+        let own = own(Attributes::default());
         let elsewhere = || {
             if another {
                 Ok(Plan::Steps(&[Step::MakeDirectory, Step::Attach]))
@@ -69,7 +76,7 @@ fn one_writer_and_many_do_not_mix() {
 fn a_mount_that_lacks_a_restriction_is_not_what_was_asked_for() {
     let no_exec = Attributes::default().with(Attribute::NoExec);
     let asked = Wanted { attributes: no_exec, ..wanted(SingleNodeWriter) };
-    let there = |attributes| There::Own(attributes);
+    let there = own;
 
     assert_eq!(
         publish(asked, &there(Attributes::default()), None, &[]),
@@ -82,12 +89,28 @@ fn a_mount_that_lacks_a_restriction_is_not_what_was_asked_for() {
 #[test]
 fn a_read_only_mount_is_not_what_a_writer_asked_for_unless_its_source_is_read_only() {
     let read_only = Attributes::default().with(Attribute::ReadOnly);
-    let there = There::Own(read_only);
+    let there = own(read_only);
     let asked = wanted(SingleNodeWriter);
 
     assert_eq!(publish(asked, &there, None, &[]), Err(Refusal::Incompatible));
     let inherited = Wanted { inherited: read_only, ..asked };
     assert_eq!(publish(inherited, &there, None, &[]), Ok(Plan::AlreadyDone));
+}
+
+#[test]
+fn another_type_or_other_flags_are_not_what_is_there() {
+    let discard = ["discard".to_owned()];
+    let asked = wanted(SingleNodeWriter);
+    let (there, known) = (own(Attributes::default()), at("/t1", asked));
+    let plan = |wanted| publish(wanted, &there, Some(&known), &[]);
+
+    assert_eq!(plan(Wanted { fs_type: Some("ext4"), ..asked }), Ok(Plan::AlreadyDone));
+    assert_eq!(plan(Wanted { fs_type: Some("xfs"), ..asked }), Err(Refusal::Incompatible));
+    assert_eq!(plan(Wanted { flags: &discard, ..asked }), Err(Refusal::Incompatible));
+    let unknown =
+        Place { published: Published { flags: None, ..known.published.clone() }, ..known.clone() };
+    let found = publish(Wanted { flags: &discard, ..asked }, &there, Some(&unknown), &[]);
+    assert_eq!(found, Ok(Plan::AlreadyDone));
 }
 
 #[test]
@@ -113,7 +136,7 @@ fn there() -> impl Strategy<Value = There> {
         Just(There::Nothing),
         Just(There::Bare(Shape::Directory)),
         Just(There::Bare(Shape::File)),
-        attributes.prop_map(There::Own),
+        attributes.prop_map(own),
         Just(There::Foreign(Found::Owned)),
     ]
 }
@@ -125,7 +148,8 @@ proptest! {
         let asked = Wanted { shape, read_only, ..wanted(SingleNodeMultiWriter) };
 
         if let Ok(Plan::Steps(steps)) = publish(asked, &there, None, &[]) {
-            prop_assert!(!matches!(there, There::Own(_) | There::Foreign(_)));
+            let mounted = matches!(there, There::Own { .. } | There::Foreign(_));
+            prop_assert!(!mounted);
             prop_assert_eq!(steps.last(), Some(&Step::Attach));
             let makes = steps.len() > 1;
             prop_assert_eq!(makes, there == There::Nothing);
@@ -169,18 +193,33 @@ fn the_record_of_another_tenancy_says_nothing() {
     assert_eq!(done, Ok(Prepare::MountEmpty("ext4".into())));
 }
 
+#[test]
+fn what_was_begun_is_made_anew_only_where_nothing_else_can_have_come_since() {
+    let begun = |contents: Contents| decide(Some((7, "ext4", false)), &contents, None, false);
+    let known = |name: &str| Contents::Known(name.into());
+    let not_blank = |found: &str| Err(Unprepared::NotBlank(found.into()));
+
+    assert_eq!(begun(Contents::Blank), Ok(Prepare::Format("ext4".into())));
+    assert_eq!(begun(Contents::Data("data".into())), Ok(Prepare::Format("ext4".into())));
+    assert_eq!(begun(known("ext4")), Ok(Prepare::Resume("ext4".into())));
+    assert_eq!(begun(known("xfs")), Ok(Prepare::MountEmpty("xfs".into())));
+    assert_eq!(begun(known("btrfs")), not_blank("btrfs"));
+    assert_eq!(begun(Contents::Other("crypto_LUKS".into())), not_blank("crypto_LUKS"));
+}
+
 fn contents() -> impl Strategy<Value = Contents> {
     let known = prop::sample::select(vec!["ext4", "xfs", "btrfs", "crypto_LUKS"]);
     prop_oneof![
         Just(Contents::Blank),
-        Just(Contents::Other("data at byte 7".into())),
+        Just(Contents::Data("data at byte 7".into())),
+        Just(Contents::Other("gpt at byte 512".into())),
         known.prop_map(|name| Contents::Known(name.into())),
     ]
 }
 
 proptest! {
     #[test]
-    fn a_device_is_formatted_only_if_it_is_blank_or_was_begun_for_this_tenancy(
+    fn a_device_is_formatted_only_if_it_is_blank_or_holds_what_was_begun_for_this_tenancy(
         recorded in prop::option::of((6_u64..8, prop::sample::select(&MADE[..]), any::<bool>())),
         contents in contents(),
         asked in prop::option::of(prop::sample::select(vec!["ext4", "xfs", "btrfs"])),
@@ -189,14 +228,21 @@ proptest! {
         let decision = decide(recorded, &contents, asked, accepts_data);
 
         let mine = recorded.filter(|(tenancy, ..)| *tenancy == 7);
-        if let Ok(Prepare::Format(_)) = &decision {
-            let begun = mine.is_some_and(|(_, _, done)| !done);
-            prop_assert!(begun || mine.is_none() && contents == Contents::Blank);
+        let begun = mine.filter(|(_, _, done)| !done).map(|(_, fs_type, _)| fs_type.to_owned());
+        match &decision {
+            Ok(Prepare::Format(_)) => {
+                let rest = begun.is_some() && matches!(contents, Contents::Data(_));
+                prop_assert!(rest || mine.is_none_or(|(.., done)| !done) && contents == Contents::Blank);
+            }
+            Ok(Prepare::Resume(_)) => prop_assert_eq!(Some(contents), begun.map(Contents::Known)),
+            Ok(Prepare::Mount(_)) => {
+                prop_assert!(accepts_data || mine.is_some_and(|(.., done)| done));
+            }
+            _ => {}
         }
-        if let Ok(Prepare::Mount(_)) = &decision {
-            prop_assert!(accepts_data || mine.is_some_and(|(.., done)| done));
-        }
-        if let (Ok(Prepare::Mount(has) | Prepare::MountEmpty(has)), Some(asked)) = (&decision, asked) {
+        if let (Ok(Prepare::Mount(has) | Prepare::MountEmpty(has) | Prepare::Resume(has)), Some(asked)) =
+            (&decision, asked)
+        {
             prop_assert_eq!(has.as_str(), asked);
         }
     }

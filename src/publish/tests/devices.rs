@@ -1,9 +1,9 @@
 use std::fs;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 
 use super::super::*;
 use super::world::{in_world, mounted, mounts_at, pool, raw, with_flags, with_type};
-use crate::host::mount::fixture::{Disk, mount, unmount};
+use crate::host::mount::fixture::{Disk, bind_file, mount, unmount};
 use crate::host::mount::{Kind, Seen};
 use crate::source;
 use crate::volume::AccessMode::{SingleNodeMultiWriter, SingleNodeWriter};
@@ -156,6 +156,86 @@ fn a_format_that_was_begun_and_not_finished_is_begun_again() {
         world.published(&id, "t1", mounted(SingleNodeWriter)).await;
 
         assert!(world.volume(&id.volume).await.status.format.unwrap().done);
+    });
+}
+
+/// Where the superblock of ext4 has the UUID.
+fn uuid(disk: &Disk) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    disk.open().read_exact_at(&mut uuid, 1024 + 104).unwrap();
+    uuid
+}
+
+#[test]
+fn a_file_system_that_came_after_a_format_was_begun_is_never_made_anew() {
+    for full in [true, false] {
+        in_world(async |world| {
+            let disk = found(&world.base, full);
+            let before = uuid(&disk);
+            let id = world.device(&disk, Mode::Filesystem).await;
+            world.publisher.record_format(&id, "ext4", false).await.unwrap();
+
+            let stage = || world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter)));
+            let mut staged = stage().await;
+            // A process that another test starts keeps the mount of a moment ago until it is another program.
+            while matches!(staged, Err(Error::InUse { .. })) {
+                staged = stage().await;
+            }
+
+            match staged {
+                Ok(()) => assert!(!full),
+                Err(error) => assert!(full && matches!(error, Error::NotBlank { .. }), "{error}"),
+            }
+            assert_eq!(uuid(&disk), before);
+        });
+    }
+}
+
+#[test]
+fn what_a_format_that_was_begun_left_and_cannot_be_mounted_is_made_anew() {
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 16);
+        let before = uuid(&disk);
+        // The group descriptors, without which there is no file system.
+        disk.open().write_all_at(&[0; 2048], 2048).unwrap();
+        let id = world.device(&disk, Mode::Filesystem).await;
+        world.publisher.record_format(&id, "ext4", false).await.unwrap();
+
+        world.published(&id, "t1", mounted(SingleNodeWriter)).await;
+
+        assert_ne!(uuid(&disk), before);
+    });
+}
+
+#[test]
+fn a_format_that_could_not_begin_leaves_no_record_of_one() {
+    in_world(async |world| {
+        let disk = Disk::blank(16);
+        let id = world.device(&disk, Mode::Filesystem).await;
+        let program = fs::canonicalize("/usr/sbin/mkfs.ext4").unwrap();
+        fs::write(world.base.join("nothing"), "").unwrap();
+        bind_file(&world.base.join("nothing"), &program);
+        let request = world.stage(&id, mounted(SingleNodeWriter));
+
+        let error = world.publisher.stage(request.clone()).await.unwrap_err();
+        let Error::Format { source: crate::host::format::Error::NotInstalled { .. }, .. } = error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!(world.volume(&id.volume).await.status.format, None);
+        unmount(&program);
+        // What is no program, though it may be run: it is found and cannot be started.
+        fs::write(world.base.join("nonsense"), [0x7f, b'E', b'L', b'F', 0, 0]).unwrap();
+        fs::set_permissions(world.base.join("nonsense"), fs::Permissions::from_mode(0o755))
+            .unwrap();
+        bind_file(&world.base.join("nonsense"), &program);
+        let error = world.publisher.stage(request.clone()).await.unwrap_err();
+        let Error::Format { source: crate::host::format::Error::Run { .. }, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(world.volume(&id.volume).await.status.format, None);
+        unmount(&program);
+        world.publisher.stage(request).await.unwrap();
     });
 }
 

@@ -91,6 +91,13 @@ impl World {
         self.claimed(&path, Mode::Filesystem).await
     }
 
+    /// A claimed volume: a plain directory in the pool's.
+    pub(super) async fn plain(&self, entry: &str) -> VolumeId {
+        let path = self.base.join("pool").join(entry);
+        fs::create_dir(&path).unwrap();
+        self.claimed(&path, Mode::Filesystem).await
+    }
+
     /// A claimed volume: a disk that the pool's directory has a link to.
     pub(super) async fn device(&self, disk: &Disk, mode: Mode) -> VolumeId {
         let path = self.base.join("pool/disk");
@@ -129,6 +136,14 @@ impl World {
         });
         decided.await.unwrap();
         VolumeId { tenancy, ..id.clone() }
+    }
+
+    /// Ends the tenancy of `id`, as a controller in another process does.
+    pub(super) async fn release(&self, id: &VolumeId) {
+        let ended = self.inventory.modify_spec(&id.volume, |volume| {
+            Ok::<_, inventory::Error>(volume.released(id.tenancy).unwrap())
+        });
+        ended.await.unwrap();
     }
 
     pub(super) fn staging(&self) -> PathBuf {
@@ -186,12 +201,16 @@ pub(super) fn mounted(mode: AccessMode) -> Access {
 }
 
 pub(super) fn with_flags(mode: AccessMode, flags: &[&str]) -> Access {
-    let flags = flags.iter().map(ToString::to_string).collect();
+    let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
+    let flags = MountFlags::parse(&flags).unwrap();
     Access { mode, kind: AccessType::Mount { fs_type: None, flags } }
 }
 
 pub(super) fn with_type(mode: AccessMode, fs_type: &str) -> Access {
-    Access { mode, kind: AccessType::Mount { fs_type: Some(fs_type.into()), flags: Vec::new() } }
+    Access {
+        mode,
+        kind: AccessType::Mount { fs_type: Some(fs_type.into()), flags: MountFlags::default() },
+    }
 }
 
 pub(super) fn raw(mode: AccessMode) -> Access {
