@@ -56,7 +56,9 @@ pub(super) fn wipe(
     let begun = volume.status.cleaning.as_ref().and_then(|cleaning| cleaning.remount.clone());
     if let Some(remount) = begun {
         // The mount may be gone: that is what was recorded for.
-        let fingerprint = reformatted(volume, &remount, policy)?;
+        let remount = reformat::resumed(volume, &remount)?;
+        notes.remount(&remount)?;
+        let fingerprint = reformatted(volume, &remount, policy, run)?;
         if policy.method == CleanMethod::Reformat {
             return Ok(Some(fingerprint));
         }
@@ -72,7 +74,7 @@ pub(super) fn wipe(
             notes.remount(&remount)?;
             // An open descriptor keeps its mount busy.
             drop(source);
-            reformatted(volume, &remount, policy).map(Some)
+            reformatted(volume, &remount, policy, run).map(Some)
         }
         (_, false) => directory(volume, &source, policy, run).map(|()| None),
         (_, true) => block(volume, &source, policy, run).map(|()| None),
@@ -159,8 +161,9 @@ fn reformatted(
     volume: &LocalVolume,
     remount: &Remount,
     policy: &CleanPolicy,
+    run: &mut Run<'_>,
 ) -> Result<Fingerprint, Error> {
-    let source = reformat::carry_out(volume, remount)?;
+    let source = reformat::carry_out(volume, remount, run.progress)?;
     let root = Directory::open(source.as_fd(), source.path())?;
     finish(volume, &root, keeps_lost_and_found(&source), policy)?;
     Ok(source.facts().fingerprint.clone())
