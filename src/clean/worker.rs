@@ -306,3 +306,33 @@ fn log(volume: &LocalVolume, ended: &Ended, took: Duration) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::embedded::Embedded;
+    use crate::volume::fixture::{delete, released};
+
+    #[tokio::test]
+    async fn how_far_a_wipe_is_is_recorded_while_it_runs() {
+        let state = tempfile::tempdir().unwrap();
+        let inventory = Embedded::open(state.path()).unwrap();
+        inventory.add(released()).await.unwrap();
+        let mut job = Job {
+            inventory: inventory.clone(),
+            volume: released(),
+            policy: delete(),
+            locks: state.path().to_owned(),
+            progress: Arc::default(),
+        };
+        job.begin().await.unwrap();
+        (0..3).for_each(|_| job.progress.removed());
+        job.progress.wiped(4096);
+
+        job.report().await;
+
+        let recorded = inventory.get(&released().name).await.unwrap().volume;
+        let cleaning = recorded.status.cleaning.unwrap();
+        assert_eq!((cleaning.entries, cleaning.bytes), (3, Bytes(4096)));
+    }
+}

@@ -201,6 +201,20 @@ fn a_command_is_told_what_to_wipe_and_must_leave_nothing() {
 }
 
 #[test]
+fn a_wipe_lets_the_reads_and_writes_of_others_go_first() {
+    in_world(async |world| {
+        let said = world.base.join("class");
+        let script = format!("ionice > {}", said.display());
+        let (_, name) = volume(world, command(&script, 60)).await;
+
+        world.cleaned(&name).await;
+
+        // A program has the class of the thread that started it.
+        assert_eq!(fs::read_to_string(said).unwrap().trim(), "idle");
+    });
+}
+
+#[test]
 fn a_command_that_leaves_something_does_not_make_a_volume_clean() {
     in_world(async |world| {
         let (path, name) = volume(world, command("true", 60)).await;
