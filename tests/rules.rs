@@ -218,8 +218,12 @@ mod rule_6_a_crash_loses_nothing {
         let host = Host::new();
         let source = host.tmpfs("fast", "v1", 64 * MIB);
         let gate = host.path("outside/gate");
-        let script =
-            format!("while ! test -e {}; do :; done; rm -rf $BERTH_PATH/*", gate.display());
+        // The first run leaves its work to another process, which outlives it; a second run ends at once.
+        let script = format!(
+            "if mkdir {0}.begun; then (while ! test -e {0}; do sleep 0.01; done; rm -rf $BERTH_PATH/*) & wait; \
+             else rm -rf $BERTH_PATH/*; fi",
+            gate.display()
+        );
         let config = pools(
             &host,
             &format!("clean: {{method: command, command: [/bin/sh, -c, {script:?}]}}"),
@@ -233,7 +237,11 @@ mod rule_6_a_crash_loses_nothing {
         berth.kill();
 
         let berth = Berth::start(&host, &config);
-        assert!(!berth.volume("v1").unwrap().is_claimable());
+        berth.wait_for("the orphan to be noticed", |berth| {
+            let volume = berth.volume("v1")?;
+            assert!(!volume.is_claimable());
+            volume.status.conditions.clean.message.contains("an earlier wipe").then_some(())
+        });
         assert_eq!(berth.create("pvc-2", "fast", 1).unwrap_err().code(), Code::ResourceExhausted);
         fs::write(gate, "").unwrap();
 

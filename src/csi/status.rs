@@ -45,6 +45,11 @@ pub(super) enum Refused {
     PoolGone { volume: VolumeName, pool: crate::volume::PoolName },
     #[error("pool {asked} is not configured: the pools are {configured}")]
     NoPool { asked: String, configured: String },
+    #[error(
+        "volume {volume}: its pool {pool} wipes nothing (clean: {{method: none}}); say in the pool how to wipe, or \
+         newVolumes: accept to offer what volumes hold"
+    )]
+    NoWipe { volume: VolumeName, pool: crate::volume::PoolName },
     #[error("volume {volume} is not released")]
     Release {
         volume: VolumeName,

@@ -38,6 +38,7 @@ pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
     };
     let sockets = Sockets::listen(&options)?;
     let inventory = Embedded::open(&options.state)?;
+    inventory.require_node(&node)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         %node,
@@ -107,7 +108,10 @@ impl Parts {
             inventory.clone(),
             node.clone(),
             metrics.clone(),
-            CleanerOptions { concurrency: options.wipes.into() },
+            CleanerOptions {
+                concurrency: options.wipes.into(),
+                locks: options.state.join("wipes"),
+            },
         );
         let discovery =
             Discovery::new(inventory.clone(), node.clone(), pools.subscribe(), metrics.clone())

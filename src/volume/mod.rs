@@ -179,6 +179,9 @@ pub struct Remount {
     pub fs_type: String,
     /// The UUID that the new file system gets: the old one's, so that the volume stays the same volume.
     pub uuid: String,
+    /// The label that it gets: the old one's, by which it may be mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Options of the mount and of the file system, comma-separated as in `/proc/self/mountinfo`.
     pub options: String,
 }

@@ -7,8 +7,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Claim, CleanPolicy, CleanReason, Cleaning, Condition, HealthReason, LocalVolume, Spec, Status,
-    Tenancy,
+    Claim, CleanMethod, CleanPolicy, CleanReason, Cleaning, Condition, HealthReason, LocalVolume,
+    Spec, Status, Tenancy,
 };
 
 /// Why a volume is not given to a claim.
@@ -97,10 +97,10 @@ impl LocalVolume {
     }
 
     /// Orders a wipe by `policy`. It takes effect once nobody holds the volume; an order for a tenancy under way is the
-    /// policy recorded with its claim and is not replaced.
+    /// policy recorded with its claim and is not replaced. To wipe nothing is no wipe, and is not ordered.
     #[must_use]
     pub fn ordered_clean(&self, policy: CleanPolicy) -> Spec {
-        if self.spec.claim.is_some() {
+        if self.spec.claim.is_some() || policy.method == CleanMethod::None {
             return self.spec.clone();
         }
         Spec { clean: Some(policy), ..self.spec.clone() }
@@ -128,19 +128,37 @@ impl LocalVolume {
         Ok(())
     }
 
-    /// The agent begins, or resumes, the wipe after `cleaning.tenancy`. Absent when that is not what is due.
-    pub fn cleaning(&self, cleaning: Cleaning, now: Timestamp) -> Option<Status> {
-        let due = self.needs_cleaning() && cleaning.tenancy == self.spec.tenancy;
+    /// Whether a wipe after `tenancy` by `policy` is what is due. Another order is not carried out by it.
+    pub fn is_due(&self, tenancy: Tenancy, policy: &CleanPolicy) -> bool {
+        let ordered = self.spec.clean.as_ref() == Some(policy);
+        self.needs_cleaning() && ordered && tenancy == self.spec.tenancy
+    }
+
+    /// The agent begins, or resumes, the wipe by `policy` after `cleaning.tenancy`. Absent when that is not what is due.
+    pub fn cleaning(
+        &self,
+        cleaning: Cleaning,
+        policy: &CleanPolicy,
+        now: Timestamp,
+    ) -> Option<Status> {
+        let due = self.is_due(cleaning.tenancy, policy);
         let message =
             format!("being wiped after tenancy {} by {}", cleaning.tenancy, cleaning.method);
         let clean = clean_condition(self, CleanReason::Cleaning, &message, now);
         due.then(|| self.with_clean(clean, |status| status.cleaning = Some(cleaning)))
     }
 
-    /// The wipe after `tenancy` is done and the volume is empty. Absent when a claim or a mount came in between or
-    /// another tenancy is due, which the rules make impossible and this makes harmless.
-    pub fn cleaned(&self, tenancy: Tenancy, reason: CleanReason, now: Timestamp) -> Option<Status> {
-        let due = self.needs_cleaning() && tenancy == self.spec.tenancy;
+    /// The wipe after `tenancy` by `policy` is done and the volume is empty. Absent when another order came in between,
+    /// which is still to be carried out, or when a claim or a mount did or another tenancy is due, which the rules make impossible and
+    /// this makes harmless.
+    pub fn cleaned(
+        &self,
+        tenancy: Tenancy,
+        policy: &CleanPolicy,
+        reason: CleanReason,
+        now: Timestamp,
+    ) -> Option<Status> {
+        let due = self.is_due(tenancy, policy);
         let due = due && self.status.published.is_empty();
         let message = match reason {
             CleanReason::LeftAsIs => format!("left as tenancy {tenancy} left it"),

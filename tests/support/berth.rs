@@ -56,7 +56,7 @@ impl Berth {
             .arg(host.path("state"))
             .arg("--endpoint")
             .arg(endpoint(host))
-            .args(["--node", "node-a"])
+            .env("BERTH_NODE", "node-a")
             .args(arguments)
             .stderr(stderr)
             .spawn()

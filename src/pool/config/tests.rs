@@ -95,6 +95,10 @@ const WRONG: &[(&str, &str)] = &[
         "pools.yaml:5:21: pools.raw.clean.method: a Block pool is wiped by discard, zero, shred, command or none",
     ),
     (
+        "pools:\n  fast:\n    path: /mnt\n    newVolumes: clean\n    clean: {method: none}\n",
+        "pools.yaml:5:21: pools.fast.clean.method: newVolumes: clean needs a way to wipe; newVolumes: accept offers what volumes hold",
+    ),
+    (
         "pools:\n  raw:\n    path: /mnt\n    mode: Block\n    clean: {method: shred, passes: 33}\n",
         "pools.yaml:5:36: pools.raw.clean.passes: 33 is not from 1 to 32",
     ),
