@@ -18,7 +18,9 @@ demo: ## Show a volume's whole life on this machine, step by step; changes nothi
 	@$(CARGO) build --quiet --locked --bin berth --example demo
 	@target/debug/examples/demo
 
-test: lint unit sanity ## Run every test
+test: ## Run every test
+	@tools/need cargo cc go linux root mkfs.ext4 mkfs.xfs mkswap sfdisk
+	@$(MAKE) --no-print-directory lint unit sanity
 
 lint: ## Formatting, clippy and rustdoc, with warnings as errors
 	@tools/need cargo cc

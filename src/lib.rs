@@ -24,7 +24,7 @@
 //! | server, one a socket | connections | the steps, by calls |
 //! | claim index | [`inventory::Inventory::watch`] | whoever claims, from memory |
 //! | discovery | mounts, directories, devices, pools, a timer | the inventory |
-//! | cleaner | the watch, ends of wipes, a timer | the inventory; one thread a wipe |
+//! | cleaner | the watch, ends of wipes, mounts, a timer | the inventory; one thread a wipe |
 //! | store | a bounded queue | the file, one transaction for all that waits; watchers |
 //! | configuration | a timer, SIGHUP | everybody, the pools (`tokio::sync::watch`) |
 //! | metrics, HTTP | the watch; connections | Prometheus |

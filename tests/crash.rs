@@ -15,7 +15,8 @@ use berth::csi::proto::csi_v1 as csi;
 use berth::volume::Phase;
 use csi::controller_client::ControllerClient;
 use csi::node_client::NodeClient;
-use support::{Berth, Host, MIB, requests};
+use rustix::process::{Signal, kill_process};
+use support::{Berth, HeldMkfs, Host, MIB, requests};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -25,6 +26,8 @@ const VOLUMES: usize = 8;
 const TENANTS: usize = 10;
 /// Power cuts.
 const CUTS: u32 = 12;
+/// Longer than a server takes to end that has no call in flight.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Numbers that look random, from a seed that is printed.
 struct Dice(u64);
@@ -151,7 +154,7 @@ impl Storm {
                 while began.elapsed() < life {
                     std::thread::yield_now();
                 }
-                support::run(std::process::Command::new("kill").args(["-KILL", &pid.to_string()]));
+                kill_process(pid, Signal::KILL).unwrap();
                 over.store(true, Ordering::SeqCst);
             });
             let mut calls = Calls {
@@ -255,48 +258,74 @@ fn power_cuts_at_random_moments_lose_no_claim_leak_no_data_and_leave_everything_
     storm.end();
 }
 
-#[test]
-fn a_call_in_flight_is_answered_when_the_server_is_asked_to_end() {
-    let host = Host::new();
-    for number in 0..40 {
-        host.tmpfs("fast", &format!("v{number}"), MIB);
-    }
-    let config = format!("pools: {{fast: {{path: {}}}}}", host.pool("fast").display());
-    let berth = Berth::start(&host, &config);
-    let (channel, runtime) = berth.connection();
+/// A server with a call in its middle: a device that is being formatted for the tenant who stages it.
+struct InFlight {
+    host: Host,
+    berth: Berth,
+    mkfs: HeldMkfs,
+    call: tokio::task::JoinHandle<Result<(), tonic::Status>>,
+}
 
-    let answers = runtime.block_on(async {
-        // The first call opens the connection, so that the others are on it when the signal comes.
-        let first = ControllerClient::new(channel.clone())
-            .create_volume(requests::create("pvc", "fast", 1))
-            .await;
-        first.unwrap();
-        let calls = (0..30).map(|number| {
-            let mut client = ControllerClient::new(channel.clone());
-            let request = requests::create(&format!("pvc-{number}"), "fast", 1);
-            async move { client.create_volume(request).await }
+impl InFlight {
+    fn begin() -> Self {
+        let mut host = Host::new();
+        host.block("fast", "d1", 64 * MIB);
+        let mkfs = HeldMkfs::new(&host);
+        let config =
+            format!("pools: {{fast: {{path: {}, accept: [device]}}}}", host.pool("fast").display());
+        let berth = Berth::start(&host, &config);
+        berth.wait_phase("d1", Phase::Available);
+        let id = berth.create("pvc-1", "fast", 1).unwrap().volume_id;
+        let staging = requests::staging_path(&host, &id);
+        fs::create_dir_all(&staging).unwrap();
+        let (channel, runtime) = berth.connection();
+        let stage = requests::stage(&id, &staging);
+        let call = runtime.spawn(async move {
+            NodeClient::new(channel).node_stage_volume(stage).await.map(drop)
         });
-        let mut calls = Box::pin(futures_util::future::join_all(calls));
-        // Sends them all, and waits for none.
-        for _ in 0..3 {
-            let sent = futures_util::poll!(&mut calls);
-            if sent.is_ready() {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        support::run(std::process::Command::new("kill").args(["-TERM", &berth.pid().to_string()]));
-        calls.await
-    });
-
-    // Whoever was not heard before the end is told so; nobody is left without an answer, or with a wrong one.
-    for answer in answers {
-        if let Err(status) = answer {
-            assert!(
-                matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown),
-                "{status:?}"
-            );
-        }
+        berth.wait_for("the device to be formatted", |_| mkfs.has_begun().then_some(()));
+        Self { host, berth, mkfs, call }
     }
-    assert!(berth.ended().success());
+
+    /// Sends SIGTERM, and waits until the server has taken it up.
+    fn terminate(&self) {
+        self.berth.signal(Signal::TERM);
+        self.berth.wait_for("the server to begin to end", |berth| {
+            berth.log().contains("ending: calls in flight finish").then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_call_in_flight_is_ended_and_answered_when_the_server_is_asked_to_end() {
+    let mut flight = InFlight::begin();
+    flight.terminate();
+    // A server that waits for no call would be gone long before the call can end.
+    let told = Instant::now();
+    flight.berth.wait_for("a moment to pass", |_| (told.elapsed() >= MOMENT).then_some(()));
+    flight.mkfs.let_go();
+
+    let (_, runtime) = flight.berth.connection();
+    let answer = runtime.block_on(flight.call).unwrap();
+
+    assert_eq!(answer.map_err(|status| status.to_string()), Ok(()));
+    assert!(flight.berth.ended().success());
+    assert!(!flight.host.path("run/csi.sock").exists());
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once_whatever_is_in_flight() {
+    let mut flight = InFlight::begin();
+    flight.terminate();
+    flight.berth.signal(Signal::TERM);
+
+    let began = Instant::now();
+    let status = flight.berth.ended();
+
+    assert_eq!(status.code(), Some(1));
+    // Far less than calls in flight are given to end.
+    assert!(began.elapsed() < Duration::from_secs(8), "it took {:?}", began.elapsed());
+    let log = fs::read_to_string(flight.host.path("berth.log")).unwrap();
+    assert!(log.contains("ended by a second SIGTERM"), "{log}");
+    flight.mkfs.let_go();
 }

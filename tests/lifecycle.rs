@@ -203,3 +203,43 @@ fn directories_of_one_file_system_do_not_each_claim_all_of_it() {
 
     assert_eq!(capacities, [16 * MIB; 4]);
 }
+
+#[test]
+fn the_root_of_a_volume_has_its_acl_and_attributes_again_after_a_tenant_changed_them() {
+    use berth::host::attributes::{self, Attributes};
+
+    let host = Host::new();
+    let source = host.tmpfs("fast", "v1", 64 * MIB);
+    let root = || fs::File::open(&source).unwrap();
+    // Version 2 and the entries: owner rwx, user 1000 rw, group r-x, mask rwx, others nothing.
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 7, !0), (2, 6, 1000), (4, 5, !0), (0x10, 7, !0), (0x20, 0, !0)];
+    let entries = entries.map(|(tag, permissions, id)| {
+        [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
+    });
+    let acl = [&2_u32.to_le_bytes()[..], &entries.concat()].concat();
+    let given = Attributes {
+        uid: 7,
+        gid: 8,
+        mode: 0o2770,
+        xattrs: [
+            ("system.posix_acl_access".into(), acl.clone()),
+            ("system.posix_acl_default".into(), acl),
+            ("trusted.note".into(), b"the administrator's".to_vec()),
+        ]
+        .into(),
+    };
+    attributes::restore(root(), &given, &source).unwrap();
+    assert_eq!(attributes::read(root(), &source).unwrap(), given);
+    let berth = Berth::start(&host, &config(&host, DIRECTORIES));
+    berth.wait_phase("v1", Phase::Available);
+    let id = berth.create("pvc-1", "fast", 1).unwrap().volume_id;
+
+    let message = [("trusted.message".into(), b"a tenant's".to_vec())].into();
+    let changed = Attributes { uid: 1, gid: 1, mode: 0o777, xattrs: message };
+    attributes::restore(root(), &changed, &source).unwrap();
+    berth.delete(&id).unwrap();
+    berth.wait_phase("v1", Phase::Available);
+
+    assert_eq!(attributes::read(root(), &source).unwrap(), given);
+}

@@ -4,10 +4,12 @@
 
 mod support;
 
-use std::fs;
-use std::process::{Command, Output};
+use std::fs::{self, File};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use berth::volume::{LocalVolume, Phase};
+use rustix::process::Signal;
 use support::{Berth, Host, MIB};
 
 /// Runs `berth` with arguments and the endpoint of the host's server.
@@ -44,13 +46,17 @@ fn volumes_are_shown_as_a_table_wide_and_as_json() {
     let table = stdout(&berth_with(&host, &["volumes"]));
     let wide = stdout(&berth_with(&host, &["volumes", "-o", "wide"]));
     let json = stdout(&berth_with(&host, &["volumes", "-o", "json", "--pool", "fast"]));
-    let none = stdout(&berth_with(&host, &["volumes", "-o", "json", "--pool", "slow"]));
+    let none = stdout(&berth_with(&host, &["volumes", "-o", "json", "--node", "node-b"]));
+    let nothing = stdout(&berth_with(&host, &["volumes", "--node", "node-b"]));
+    let mistaken = complaint(&berth_with(&host, &["volumes", "--pool", "slow"]));
 
     assert!(table.lines().nth(1).unwrap().starts_with(&name) && table.contains("64Mi"), "{table}");
     assert!(wide.contains(host.pool("fast").join("v1").to_str().unwrap()), "{wide}");
     let volumes: Vec<LocalVolume> = serde_json::from_str(&json).unwrap();
     assert_eq!(volumes[0].name.as_str(), name);
     assert_eq!(none, "[]\n");
+    assert!(nothing.starts_with("There are no volumes on node node-b."), "{nothing}");
+    assert_eq!(mistaken, "berth: pool slow is not configured: the pools are fast\n");
 }
 
 #[test]
@@ -145,7 +151,7 @@ fn a_changed_configuration_is_taken_without_a_restart_and_a_broken_one_is_not() 
     host.tmpfs("slow", "v2", MIB);
     let berth = start(&host, &[]);
     berth.wait_phase("v1", Phase::Available);
-    let hang_up = || support::run(Command::new("kill").args(["-HUP", &berth.pid().to_string()]));
+    let hang_up = || berth.signal(Signal::HUP);
 
     fs::write(host.path("pools.yaml"), "pools: {fast: {").unwrap();
     hang_up();
@@ -188,4 +194,103 @@ fn health_and_metrics_are_served_where_they_were_asked_for() {
     });
     assert!(metrics.contains("berth_grpc_calls_total{method=\"Probe\",code=\"OK\"}"), "{metrics}");
     assert!(metrics.trim_end().ends_with("# EOF"));
+}
+
+/// Runs `berth` with its output where `stdout` leads.
+fn berth_into(host: &Host, arguments: &[&str], stdout: impl Into<Stdio>) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_berth"))
+        .args(arguments)
+        .env("BERTH_ENDPOINT", support::berth::endpoint(host))
+        .stdout(stdout)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure_and_an_output_that_cannot_be_written_is_told() {
+    let host = Host::new();
+    host.tmpfs("fast", "v1", MIB);
+    let berth = start(&host, &[]);
+    let name = berth.wait_phase("v1", Phase::Available).name.to_string();
+    let config = host.path("pools.yaml").display().to_string();
+
+    for arguments in [
+        ["volumes", "--output=json"].as_slice(),
+        &["volumes"],
+        &["cordon", &name],
+        &["check-config", &config],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let closed = berth_into(&host, arguments, writer);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let full = berth_into(&host, arguments, full);
+
+        assert!(closed.status.success() && closed.stderr.is_empty(), "{arguments:?}: {closed:?}");
+        assert_eq!(
+            complaint(&full),
+            "berth: the output could not be written: No space left on device (os error 28)\n"
+        );
+    }
+}
+
+#[test]
+fn a_command_may_wait_until_the_server_is_ready() {
+    let host = Host::new();
+    host.tmpfs("fast", "v1", MIB);
+    let config = format!("pools: {{fast: {{path: {}}}}}", host.pool("fast").display());
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| berth_with(&host, &["volumes", "--wait", "-o", "json"]));
+        let _berth = Berth::spawn(&host, &config, &[]);
+
+        let shown = stdout(&asked.join().unwrap());
+
+        let volumes: Vec<LocalVolume> = serde_json::from_str(&shown).unwrap();
+        assert_eq!(volumes.len(), 1);
+    });
+    let in_vain = complaint(&berth_with(&host, &["volumes", "--wait=1"]));
+    assert!(in_vain.contains("no server answers at"), "{in_vain}");
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_no_socket() {
+    let host = Host::new();
+    host.tmpfs("fast", "v1", MIB);
+    let config = format!("pools: {{fast: {{path: {}}}}}", host.pool("fast").display());
+    fs::write(host.path("state/inventory.redb"), [0x5A; 4096]).unwrap();
+
+    let refused = Berth::spawn(&host, &config, &[]).ended();
+
+    assert_eq!(refused.code(), Some(1));
+    assert_eq!(fs::read_dir(host.path("run")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_order_to_wipe_is_tried_at_once_however_often_the_last_one_failed() {
+    let host = Host::new();
+    host.tmpfs("fast", "v1", MIB);
+    let mended = host.path("outside/mended");
+    let script = format!("test -e {}", mended.display());
+    let config = format!(
+        "pools: {{fast: {{path: {}, clean: {{method: command, command: [/bin/sh, -c, '{script}']}}}}}}",
+        host.pool("fast").display()
+    );
+    let berth = Berth::start(&host, &config);
+    let name = berth.wait_phase("v1", Phase::Available).name.to_string();
+    let id = berth.create("pvc-1", "fast", 1).unwrap().volume_id;
+    berth.delete(&id).unwrap();
+    // After this many the next try is four seconds away.
+    berth.wait_for("three failures", |berth| {
+        (berth.log().matches("it is tried again").count() >= 3).then_some(())
+    });
+    fs::write(mended, "").unwrap();
+
+    let began = Instant::now();
+    let said = stdout(&berth_with(&host, &["clean", &name]));
+    berth.wait_phase("v1", Phase::Available);
+
+    assert!(said.contains("is to be wiped"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
+    let again = stdout(&berth_with(&host, &["clean", &name]));
+    assert_eq!(again, format!("volume {name} is clean already; it is Available now\n"));
 }

@@ -9,6 +9,7 @@ mod support;
 use std::fs;
 
 use berth::csi::proto::csi_v1 as csi;
+use berth::csi::proto::operator_v1alpha1 as operator;
 use berth::volume::Phase;
 use support::{Berth, Host, MIB, requests};
 use tonic::Code;
@@ -29,11 +30,19 @@ fn capacity(berth: &Berth) -> csi::GetCapacityResponse {
 #[test]
 fn a_directory_whose_name_begins_with_a_pools_is_not_the_pools() {
     let host = Host::new();
-    host.tmpfs("fast", "v1", MIB);
-    host.tmpfs("fast2", "v2", MIB);
-    let berth = Berth::start(&host, &config(&host, ""));
+    host.tmpfs("disks", "v1", MIB);
+    host.tmpfs("disks2", "v2", MIB);
+    let paths =
+        ["disks", "disks2"].map(|pool| format!("{pool}: {{path: {}}}", host.pool(pool).display()));
+    let berth = Berth::start(&host, &format!("pools: {{{}}}", paths.join(", ")));
 
-    assert_eq!(berth.volumes().len(), 1);
+    let pools = [("v1", "disks"), ("v2", "disks2")].map(|(entry, pool)| {
+        let volume = berth.wait_phase(entry, Phase::Available);
+        assert_eq!(volume.spec.pool.as_str(), pool);
+        volume.spec.pool
+    });
+
+    assert_eq!(berth.volumes().len(), pools.len());
 }
 
 /// lvm-localpv and others: the sum of all disks was told as what one claim can get.
@@ -152,10 +161,14 @@ fn an_expansion_may_be_repeated_and_answers_the_same() {
         berth.controller(async |client| client.controller_expand_volume(request).await).unwrap()
     };
 
+    let before = berth.volume("v1").unwrap();
+
     let (first, second) = (expand(), expand());
 
     assert_eq!(first, second);
     assert_eq!(first.capacity_bytes, 20 * i64::try_from(MIB).unwrap());
+    let after = berth.volume("v1").unwrap();
+    assert_eq!((after.spec, after.status.capacity), (before.spec, before.status.capacity));
 }
 
 /// csi-driver-lvm: a volume was formatted anew at every mount.
@@ -210,4 +223,52 @@ fn a_claim_larger_than_every_volume_is_refused() {
     berth.wait_phase("v1", Phase::Available);
 
     assert_eq!(berth.create("pvc-1", "fast", 2 * MIB).unwrap_err().code(), Code::ResourceExhausted);
+}
+
+/// A host that is given another name must not find its own claimed volumes anew, for another tenant.
+#[test]
+fn a_node_under_another_name_does_not_start_on_the_volumes_of_the_old_one() {
+    let host = Host::new();
+    let source = host.directory("fast", "v1");
+    let config = config(&host, "accept: [directory], newVolumes: accept");
+    let berth = Berth::start(&host, &config);
+    berth.wait_phase("v1", Phase::Available);
+    berth.create("pvc-1", "fast", 1).unwrap();
+    fs::write(source.join("data"), "a tenant's").unwrap();
+    berth.kill();
+
+    let status = Berth::spawn(&host, &config, &["--node", "node-b"]).ended();
+
+    assert_eq!(status.code(), Some(1));
+    let said = fs::read_to_string(host.path("berth.log")).unwrap();
+    assert!(said.contains("--node node-a"), "{said}");
+    Berth::start(&host, &config).wait_phase("v1", Phase::Claimed);
+}
+
+/// A device that was wiped for file systems only still has its old tenant's blocks.
+#[test]
+fn a_device_that_was_erased_for_file_systems_is_not_handed_out_raw() {
+    let mut host = Host::new();
+    let device = host.block("fast", "d1", 64 * MIB);
+    let berth = Berth::start(&host, &config(&host, "accept: [device]"));
+    berth.wait_phase("d1", Phase::Available);
+    for claim in ["pvc-1", "pvc-2"] {
+        let id = berth.create(claim, "fast", 1).unwrap().volume_id;
+        let target = berth.publish(&host, &id).unwrap();
+        fs::write(target.join("data"), vec![0xA5; 8 << 20]).unwrap();
+        berth.unpublish(&host, &id).unwrap();
+        berth.delete(&id).unwrap();
+        berth.wait_phase("d1", Phase::Available);
+    }
+    berth.kill();
+
+    let berth = Berth::start(&host, &config(&host, "mode: Block"));
+
+    let dirty = berth.wait_phase("d1", Phase::Dirty);
+    let said = &dirty.status.conditions.clean.message;
+    assert!(said.contains("old blocks"), "{said}");
+    let request = operator::CleanVolumeRequest { name: dirty.name.to_string() };
+    berth.operator(async |client| client.clean_volume(request).await).unwrap();
+    berth.wait_phase("d1", Phase::Available);
+    assert!(fs::read(device).unwrap().iter().all(|byte| *byte == 0));
 }

@@ -182,16 +182,53 @@ fn every_file_is_read_in_one_sitting() {
     assert!(long.is_empty(), "files over 400 lines:\n{}", long.join("\n"));
 }
 
+/// The lines of a file that only tests run.
+fn tests_of<'a>(name: &str, text: &'a str) -> &'a str {
+    if name.starts_with("tests/") || name.ends_with("/tests.rs") || name.contains("/tests/") {
+        return text;
+    }
+    text.find("#[cfg(test)]\nmod tests {").map_or("", |begin| &text[begin..])
+}
+
+/// The functions that a test waits with. They ask again and again, and pause between.
+const WAITS: [&str; 2] = ["until", "wait_for"];
+
+/// The lines that sleep elsewhere than in one of [`WAITS`].
+fn fixed_waits(text: &str) -> Vec<&str> {
+    let mut function = "";
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if let Some((_, after)) = line.split_once("fn ") {
+            function = after.split(['(', '<']).next().unwrap_or_default();
+        }
+        let sleeps = line.contains("sleep(") || line.contains("sleep_until(");
+        if sleeps && !WAITS.contains(&function) {
+            found.push(line.trim());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_fixed_wait_is_seen_and_a_pause_between_two_looks_is_not() {
+    let wait = concat!("fn a_test() {\n    tokio::time::sle", "ep(SECOND).await;\n}\n");
+    let pause =
+        concat!("async fn until(done: F) {\n    while !done() { sle", "ep(PAUSE).await; }\n}\n");
+
+    assert_eq!(fixed_waits(&format!("{pause}{wait}")).len(), 1);
+    assert_eq!(fixed_waits(pause), [""; 0]);
+}
+
 #[test]
 fn no_test_waits_for_a_fixed_time() {
-    let sources = [files("src", "rs"), files("tests", "rs")].concat();
-    let asleep: Vec<_> = sources
-        .iter()
-        .filter(|(name, _)| name != "tests/repository.rs")
-        .flat_map(|(name, text)| text.lines().map(move |line| (name, line)))
-        .filter(|(_, line)| line.contains("thread::sleep("))
-        .map(|(name, line)| format!("{name}: {}", line.trim()))
-        .collect();
+    let mut asleep = Vec::new();
+    for (name, text) in [files("src", "rs"), files("tests", "rs")].concat() {
+        // This file only speaks of it.
+        if name != "tests/repository.rs" {
+            let found = fixed_waits(tests_of(&name, &text)).into_iter();
+            asleep.extend(found.map(|line| format!("{name}: {line}")));
+        }
+    }
     assert!(asleep.is_empty(), "wait for a condition instead:\n{}", asleep.join("\n"));
 }
 
@@ -213,6 +250,31 @@ fn every_link_in_the_documents_leads_to_a_file() {
         }
     }
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+}
+
+/// The keys of a record: the public fields of the model's structures, as they are written.
+fn keys(text: &str) -> impl Iterator<Item = String> {
+    let fields = text.lines().filter_map(|line| line.strip_prefix("    pub ")?.split_once(':'));
+    fields.filter(|(name, _)| !name.contains([' ', '('])).map(|(name, _)| {
+        let mut words = name.split('_');
+        let first = words.next().unwrap_or_default().to_owned();
+        words.fold(first, |key, word| key + &word[..1].to_uppercase() + &word[1..])
+    })
+}
+
+#[test]
+fn every_key_and_every_reason_of_a_record_is_explained() {
+    let page = fs::read_to_string(root().join("docs/inventory.md")).unwrap();
+    let read = |name: &str| fs::read_to_string(root().join("src/volume").join(name)).unwrap();
+    let conditions = read("condition.rs");
+    let reasons = conditions.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let words: Vec<_> =
+        keys(&read("mod.rs")).chain(keys(&conditions)).chain(reasons.map(str::to_owned)).collect();
+    assert!(words.contains(&"cleanFor".to_owned()) && words.contains(&"FoundEmpty".to_owned()));
+
+    let missing: Vec<_> = words.iter().filter(|w| !page.contains(&format!("`{w}`"))).collect();
+
+    assert!(missing.is_empty(), "docs/inventory.md does not explain {missing:?}");
 }
 
 #[test]
@@ -260,17 +322,36 @@ fn every_dependency_has_a_licence_that_we_accept() {
     assert!(refused.is_empty(), "licences or sources that are not accepted: {refused:#?}");
 }
 
+/// Every text of the project, whatever it is for.
+fn everything() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![root().to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            if matches!(name.as_str(), "target" | ".git") {
+            } else if path.is_dir() {
+                open.push(path);
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                found.push((name, text));
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn the_project_names_nothing_of_the_machine_it_was_written_on() {
+    let places = [concat!("/wo", "rk/"), concat!("/root/", "wt"), concat!("/tmp/", "wt")];
+    let all = everything();
+    for name in ["README.md", "Makefile", ".ci/run", "tools/need", "csi-sanity/sanity_test.go"] {
+        assert!(all.iter().any(|(seen, _)| seen == name), "{name} is not looked at");
+    }
     let mut found = Vec::new();
-    let folders =
-        [files("src", "rs"), files("tests", "rs"), files("docs", "md"), files("csi-sanity", "md")];
-    for (name, text) in folders.concat() {
-        for line in text.lines().filter(|line| {
-            line.contains(concat!("/wo", "rk/")) || line.contains(concat!("/root/", "wt"))
-        }) {
-            found.push(format!("{name}: {}", line.trim()));
-        }
+    for (name, text) in all {
+        let named = text.lines().filter(|line| places.iter().any(|place| line.contains(place)));
+        found.extend(named.map(|line| format!("{name}: {}", line.trim())));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }

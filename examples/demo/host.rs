@@ -10,6 +10,7 @@ use berth::csi::Endpoint;
 use berth::host::loopback::LoopDevice;
 use berth::host::namespace;
 use berth::volume::{LocalVolume, VolumeId};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::cluster::Orchestrator;
@@ -119,8 +120,11 @@ impl Host {
     /// Asks the server to end, and makes sure that it did so in order.
     pub fn stop_server(&mut self) -> anyhow::Result<()> {
         let mut server = self.server.take().context("no server runs")?;
-        let told = Command::new("kill").args(["-TERM", &server.id().to_string()]).status()?;
-        ensure!(told.success(), "the server could not be told to end");
+        let told = kill_process(Pid::from_child(&server), Signal::TERM);
+        if told.is_err() {
+            let _ = server.kill();
+        }
+        told.context("the server could not be told to end")?;
         let status = server.wait()?;
         ensure!(status.success(), "the server ended with {status}; its log:\n{}", self.log());
         Ok(())
@@ -227,6 +231,8 @@ impl Drop for Host {
             let _ = server.kill();
             let _ = server.wait();
         }
+        // What is mounted on the directory would keep it from being removed.
+        let _ = namespace::detach(self.directory.path());
     }
 }
 

@@ -10,7 +10,7 @@ mod host;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use cluster::Orchestrator;
 use host::{Host, MIB};
 
@@ -32,7 +32,13 @@ fn run() -> anyhow::Result<()> {
     )?;
     let host = Host::prepare(unprivileged)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(show(host))
+    runtime.block_on(async {
+        tokio::select! {
+            shown = show(host) => shown,
+            // Whatever ends it, what was prepared is taken away.
+            _ = tokio::signal::ctrl_c() => Err(anyhow!("it was interrupted")),
+        }
+    })
 }
 
 async fn show(mut host: Host) -> anyhow::Result<()> {

@@ -53,7 +53,12 @@ impl World {
     /// Does the node agent's part of a clean-up.
     async fn clean(&self, name: &VolumeName) {
         let wiped = |volume: &LocalVolume| {
-            volume.cleaned(volume.spec.tenancy, CleanReason::Wiped, Timestamp::UNIX_EPOCH)
+            volume.cleaned(
+                volume.spec.tenancy,
+                volume.spec.clean.as_ref()?,
+                CleanReason::Wiped,
+                Timestamp::UNIX_EPOCH,
+            )
         };
         self.store.modify_status(name, wiped).await.unwrap();
     }

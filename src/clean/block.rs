@@ -64,23 +64,28 @@ impl Target<'_> {
         self.zero()
     }
 
-    /// Makes the device provably blank, by the rule of [`signature::contents`], without writing all of it: for one that
-    /// is formatted before its next tenant sees it, and never shows its blocks.
+    /// Takes everything off the device that announces something, without writing all of it: for one that is formatted
+    /// before its next tenant sees it, and never shows its blocks. A mark on it tells whoever would hand it out raw.
     pub(super) fn erase(&self) -> Result<(), Error> {
         let size = device::size(self.device, self.path)?;
         let edge = EDGE.min(size);
         self.clear(0, edge)?;
         self.clear(size - edge, edge)?;
+        signature::mark_erased(self.device, self.path)?;
         for _ in 0..STRAYS {
             self.progress.check()?;
             wipe::settle(self.device, self.path)?;
             match signature::contents(self.device, self.path)? {
-                Contents::Blank => return Ok(()),
-                Contents::Data { offset } => self.clear_around(offset, size)?,
+                Contents::Erased => return Ok(()),
+                // Something else writes here.
+                found @ (Contents::Blank | Contents::Data { .. }) => {
+                    return Err(Error::Verify { found: found.to_string() });
+                }
                 Contents::Signatures(all) => {
                     for found in all {
                         self.clear_around(found.offset, size)?;
                     }
+                    signature::mark_erased(self.device, self.path)?;
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Runs the administrator's program: no shell, a documented environment, its own process group, a time limit, and an
-//! output that is always read and never kept whole.
+//! output that is always read and never kept whole. Whatever way it ends, its group ends with it, and what left the
+//! group and still runs keeps the volume from being offered.
 //!
 //! The environment has `PATH` and these, and nothing of the agent's own: `BERTH_VOLUME` the volume's name, `BERTH_PATH`
 //! where it is, `BERTH_MODE` `Filesystem` or `Block`, `BERTH_POOL`, `BERTH_NODE`, `BERTH_TENANCY` the tenancy that ended,
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::progress::Progress;
+use super::wipe::Run;
 use crate::host::process;
 use crate::volume::LocalVolume;
 
@@ -32,7 +34,7 @@ pub(super) fn run(
     volume: &LocalVolume,
     command: &[String],
     limit: Duration,
-    progress: &Progress,
+    run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let program = command.first().cloned().unwrap_or_default();
     let not_started = |source| Error::NotStarted { program: program.clone(), source };
@@ -48,13 +50,17 @@ pub(super) fn run(
         .stdout(writer)
         .stderr(errors)
         .process_group(0);
-    let child = start.spawn().map_err(not_started)?;
-    // The writing ends that the builder holds would keep the output open for ever.
-    drop(start);
+    // The writing ends that the builder holds would keep the output open for ever; it goes with this call.
+    let child = process::spawn_bound(start, run.lock.inherited()).map_err(not_started)?;
+    let running = Running { child, deadline: Instant::now() + limit };
     let output = Tail::of(reader);
-    let ended = Running { child, deadline: Instant::now() + limit }.wait(progress)?;
+    let noted = run.lock.note_group(running.child.id());
+    let ended = noted.and_then(|()| running.wait(run.progress));
+    if !run.lock.is_alone()? {
+        return Err(Error::LeftBehind { program });
+    }
     let output = output.finish();
-    match ended {
+    match ended? {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(Error::Failed { program, status, output }),
         None => Err(Error::TimedOut { program, seconds: limit.as_secs(), output }),
@@ -74,7 +80,7 @@ fn environment(volume: &LocalVolume) -> [(&'static str, String); 8] {
     ]
 }
 
-/// A program that runs.
+/// A program that runs. It does not outlive this.
 struct Running {
     child: Child,
     deadline: Instant,
@@ -84,8 +90,8 @@ impl Running {
     /// Waits for the end: its status, or nothing when the time ran out. [`Error::Interrupted`] when the agent ends.
     fn wait(mut self, progress: &Progress) -> Result<Option<ExitStatus>, Error> {
         loop {
-            if let Some(status) = self.ended() {
-                return Ok(Some(status));
+            if self.has_ended() {
+                return Ok(self.killed());
             }
             if let Err(interrupted) = progress.check() {
                 self.end();
@@ -99,19 +105,31 @@ impl Running {
         }
     }
 
-    fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+    fn has_ended(&self) -> bool {
+        // What cannot be asked about is no child any more.
+        process::has_ended(&self.child).unwrap_or(true)
     }
 
     /// Tells the whole process group to end, and kills it if it does not.
-    fn end(mut self) {
+    fn end(&mut self) {
         process::terminate_group(self.child.id());
         let killed = Instant::now() + GRACE;
-        while self.ended().is_none() && Instant::now() < killed {
+        while !self.has_ended() && Instant::now() < killed {
             thread::park_timeout(LOOK);
         }
+        self.killed();
+    }
+
+    /// Kills what is left of the process group, and only then lets its number go.
+    fn killed(&mut self) -> Option<ExitStatus> {
         process::kill_group(self.child.id());
-        let _ = self.child.wait();
+        self.child.wait().ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.killed();
     }
 }
 

@@ -12,16 +12,14 @@ use std::path::Path;
 
 use super::Error;
 use super::progress::Progress;
-use crate::host::beneath::{Directory, Entry};
+use crate::host::attributes::{self, Attributes};
+use crate::host::beneath::{Directory, Entry, LOST_AND_FOUND, Listing};
 use crate::host::{self, Errno};
 
 /// How many directories beneath the root are open at once.
 const DEEPEST: usize = 64;
 /// How many passes over a directory may remove nothing before it is given up.
 const FRUITLESS: usize = 64;
-
-/// What stays at the root of an ext2, ext3 or ext4 file system, empty: fsck(8) wants it there.
-const LOST_AND_FOUND: &CStr = c"lost+found";
 
 /// Removes everything beneath `root`; `keep_lost_and_found` leaves that directory, empty.
 pub(super) fn empty(
@@ -33,6 +31,21 @@ pub(super) fn empty(
     Walk { root, kept, progress, moved: 0 }.empty(root, 0)
 }
 
+/// Gives `lost+found` the looks that mkfs gives it: a tenant may have left a message in its owner, mode or extended
+/// attributes, or have made it for all to write in.
+pub(super) fn reset_lost_and_found(root: &Directory) -> Result<(), Error> {
+    match root.enter(LOST_AND_FOUND) {
+        Ok(kept) => Ok(attributes::restore(&kept, &lost_and_found(), kept.path())?),
+        Err(host::Error { errno: Errno::NOENT, .. }) => Ok(()),
+        Err(error) => Err(in_the_way(error)),
+    }
+}
+
+/// How mkfs makes `lost+found`.
+pub(super) fn lost_and_found() -> Attributes {
+    Attributes { mode: 0o700, ..Attributes::default() }
+}
+
 struct Walk<'a> {
     root: &'a Directory,
     kept: Option<&'static CStr>,
@@ -40,25 +53,57 @@ struct Walk<'a> {
     moved: u64,
 }
 
+/// What came of one pass over a directory.
+#[derive(Default)]
+struct Pass {
+    removed: usize,
+    /// An entry that was there and could not be removed.
+    left: Option<CString>,
+}
+
 impl Walk<'_> {
-    /// Empties a directory at `depth` beneath the root, batch by batch, until it gives no more entries.
+    /// Empties a directory at `depth` beneath the root: passes over its list, until one from its start finds nothing.
     fn empty(&mut self, directory: &Directory, depth: usize) -> Result<(), Error> {
+        let mut listing = directory.list()?;
         let mut fruitless = 0;
         loop {
-            let mut batch = directory.first_entries()?;
+            let Pass { removed, left } = self.pass(directory, &mut listing, depth)?;
+            fruitless = if removed == 0 { fruitless + 1 } else { 0 };
+            match left {
+                None if removed == 0 => return Ok(()),
+                Some(left) if fruitless == FRUITLESS => {
+                    let name = String::from_utf8_lossy(left.to_bytes()).into_owned();
+                    return Err(Error::Refilled { left: directory.path().join(name) });
+                }
+                _ => listing.rewind()?,
+            }
+        }
+    }
+
+    /// Removes what a list gives, to its end. Beginning anew after each batch would take the time of all the earlier ones
+    /// again: some file systems do not shrink a directory.
+    fn pass(
+        &mut self,
+        directory: &Directory,
+        listing: &mut Listing,
+        depth: usize,
+    ) -> Result<Pass, Error> {
+        let mut pass = Pass::default();
+        loop {
+            let mut batch = listing.next_batch()?;
+            if batch.is_empty() {
+                return Ok(pass);
+            }
             if depth == 0 {
                 self.empty_kept(&mut batch)?;
             }
-            let Some(first) = batch.first().cloned() else { return Ok(()) };
-            let mut removed = 0;
-            for entry in &batch {
+            for entry in batch {
                 self.progress.check()?;
-                removed += usize::from(self.remove(directory, entry, depth)?);
-            }
-            fruitless = if removed == 0 { fruitless + 1 } else { 0 };
-            if fruitless == FRUITLESS {
-                let name = String::from_utf8_lossy(first.name.to_bytes()).into_owned();
-                return Err(Error::Refilled { left: directory.path().join(name) });
+                if self.remove(directory, &entry, depth)? {
+                    pass.removed += 1;
+                } else {
+                    pass.left = Some(entry.name);
+                }
             }
         }
     }

@@ -102,6 +102,23 @@ pub enum Error {
         /// The last of what it wrote.
         output: String,
     },
+    /// The administrator's program ended and something that it started did not.
+    #[error(
+        "not wiped: {program} left a process behind that still runs and may still wipe: have it wait for all that it starts"
+    )]
+    LeftBehind {
+        /// The program.
+        program: String,
+    },
+    /// The file that keeps two wipes of the volume apart could not be used.
+    #[error("not wiped, as {} could not be locked", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Reading back found something.
     #[error(
         "not clean after the wipe: {found} was read back; look for a failing disk, then `berth clean`"
@@ -132,6 +149,8 @@ impl Error {
             | Self::NotStarted { .. }
             | Self::Failed { .. }
             | Self::TimedOut { .. }
+            | Self::LeftBehind { .. }
+            | Self::Lock { .. }
             | Self::Inventory(_) => CleanReason::WipeFailed,
         }
     }

@@ -11,6 +11,7 @@ mod command;
 mod delete;
 mod error;
 mod in_use;
+mod lock;
 mod progress;
 mod queue;
 mod reformat;
@@ -19,28 +20,38 @@ mod wipe;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use jiff::Timestamp;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::queue::{Attempts, Next};
+use self::queue::{Attempts, Clock, Line, Next};
 use self::worker::{Ended, Worker};
+use crate::host::wake::{self, Changes, MountChanges};
 use crate::inventory::{Event, Inventory, Recorded};
 use crate::observe::metrics::Metrics;
-use crate::volume::{CleanPolicy, CleanReason, NodeName, VolumeName};
+use crate::volume::{CleanPolicy, NodeName, VolumeName};
 
 pub use error::Error;
 
+/// How long wipes have to stop when the process ends.
+const STOP: Duration = Duration::from_secs(10);
+/// How long changes of the mounts are gathered.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// How a cleaner works.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CleanerOptions {
     /// How many wipes run at once; at least one does.
     pub concurrency: usize,
+    /// The directory, of this agent alone, for the files that keep a wipe from running beside one that an agent before
+    /// this one began. It has to outlive the agent.
+    pub locks: PathBuf,
 }
 
 /// Wipes the volumes of one node.
@@ -66,6 +77,8 @@ impl<I: Inventory> Cleaner<I> {
             volumes: BTreeMap::new(),
             attempts: BTreeMap::new(),
             running: BTreeMap::new(),
+            line: Line::default(),
+            mounts: Mounts::watch(),
             ended,
         };
         queue.run(results, cancel).await;
@@ -78,6 +91,8 @@ struct Queue<'a, I> {
     volumes: BTreeMap<VolumeName, Recorded>,
     attempts: BTreeMap<VolumeName, Attempts>,
     running: BTreeMap<VolumeName, Worker>,
+    line: Line,
+    mounts: Mounts,
     ended: mpsc::Sender<Ended>,
 }
 
@@ -85,13 +100,14 @@ impl<I: Inventory> Queue<'_, I> {
     async fn run(mut self, mut results: mpsc::Receiver<Ended>, cancel: CancellationToken) {
         let mut events = self.cleaner.inventory.watch();
         loop {
-            let wake = self.act().await;
+            let wake = self.act();
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.apply(event),
                     None => break,
                 },
                 Some(ended) = results.recv() => self.settle(ended).await,
+                () = self.mounts.change() => {}
                 () = tokio::time::sleep_until(wake) => {}
                 () = cancel.cancelled() => break,
             }
@@ -112,6 +128,9 @@ impl<I: Inventory> Queue<'_, I> {
             Event::Removed(name, _) => {
                 self.volumes.remove(&name);
                 self.attempts.remove(&name);
+                if let Some(worker) = self.running.get(&name) {
+                    worker.stop();
+                }
             }
         }
     }
@@ -123,96 +142,109 @@ impl<I: Inventory> Queue<'_, I> {
         // What this cleaner has just written may be told of again later, by the watch.
         let name = recorded.volume.name.clone();
         if self.volumes.get(&name).is_none_or(|known| known.version <= recorded.version) {
+            if let Some(worker) = self.running.get(&name) {
+                worker.stop_unless_due(&recorded.volume);
+            }
             self.volumes.insert(name, recorded);
         }
     }
 
     /// Begins what is due, as far as there is a place for it; gives the time at which something else will be.
-    async fn act(&mut self) -> Instant {
-        let now = Instant::now();
-        let mut wake = now + Duration::from_hours(1);
-        let mut due: Vec<(Recorded, CleanPolicy)> = Vec::new();
-        let mut left = Vec::new();
-        for (name, recorded) in &self.volumes {
-            if self.running.contains_key(name) {
-                continue;
-            }
-            match queue::next(&recorded.volume, recorded.version, self.attempts.get(name), now) {
+    fn act(&mut self) -> Instant {
+        let clock = Clock { now: Instant::now(), mounts_changed: self.mounts.changed };
+        let mut wake = clock.now + Duration::from_hours(1);
+        let mut due: BTreeMap<VolumeName, (Recorded, CleanPolicy)> = BTreeMap::new();
+        let waiting = self.volumes.iter().filter(|(name, _)| !self.running.contains_key(*name));
+        for (name, recorded) in waiting {
+            match queue::next(&recorded.volume, recorded.version, self.attempts.get(name), clock) {
                 Next::Nothing => {}
-                Next::LeaveAsIs => left.push(name.clone()),
-                Next::Wipe(policy) => due.push((recorded.clone(), policy)),
+                Next::Wipe(policy) => drop(due.insert(name.clone(), (recorded.clone(), policy))),
                 Next::Wait(until) => wake = wake.min(until),
             }
         }
-        for name in left {
-            self.leave_as_is(&name).await;
-        }
         let places = self.cleaner.options.concurrency.max(1).saturating_sub(self.running.len());
-        for (recorded, policy) in due.into_iter().take(places) {
-            let name = recorded.volume.name.clone();
+        for name in self.line.take(due.keys().cloned().collect(), places, clock.now) {
+            let Some((recorded, policy)) = due.remove(&name) else { continue };
             let worker = Worker::start(self.cleaner, recorded, policy, self.ended.clone());
             self.running.insert(name, worker);
         }
         wake
     }
 
-    async fn leave_as_is(&mut self, name: &VolumeName) {
-        let now = Timestamp::now();
-        let left = self.cleaner.inventory.modify_status(name, |volume| {
-            volume.cleaned(volume.spec.tenancy, CleanReason::LeftAsIs, now)
-        });
-        match left.await {
-            Ok(recorded) => self.learn(recorded),
-            Err(error) => self.postpone(name, &error),
-        }
-    }
-
     /// Takes up what a wipe ended with.
     async fn settle(&mut self, ended: Ended) {
         let name = ended.name.clone();
         self.running.remove(&name);
-        let now = Instant::now();
-        match worker::record(self.cleaner, &ended).await {
-            Ok(recorded) => {
-                let version = recorded.version;
-                match &ended.result {
-                    Ok(_) => drop(self.attempts.remove(&name)),
-                    Err(Error::InUse { .. }) => {
-                        self.attempts
-                            .insert(name, Attempts::in_use(&recorded.volume, version, now));
-                    }
-                    Err(_) => {
-                        let before = self.attempts.get(&name);
-                        let failed = Attempts::failed(before, &recorded.volume, now);
-                        self.attempts.insert(name, failed);
-                    }
-                }
-                self.learn(recorded);
+        let recorded = worker::record(self.cleaner, &ended).await;
+        let (now, order, before) = (Instant::now(), ended.order(), self.attempts.get(&name));
+        let tried = match (&recorded, &ended.result) {
+            (Ok(_), Ok(_)) => None,
+            (Ok(recorded), Err(Error::InUse { .. })) => {
+                Some(Attempts::in_use(before, order, recorded.version, (ended.began, now)))
             }
-            Err(error) => self.postpone(&name, &error),
+            _ => Some(Attempts::failed(before, order, now)),
+        };
+        match tried {
+            Some(tried) => drop(self.attempts.insert(name.clone(), tried)),
+            None => drop(self.attempts.remove(&name)),
+        }
+        match recorded {
+            Ok(recorded) => self.learn(recorded),
+            // What is recorded says what is due.
+            Err(error) => {
+                warn!(volume = %name, node = %self.cleaner.node, %error, "the inventory was not told of a wipe; it is tried again");
+            }
         }
     }
 
-    /// What could not be recorded is tried again: what is recorded says what is due.
-    fn postpone(&mut self, name: &VolumeName, error: &crate::inventory::Error) {
-        warn!(volume = %name, node = %self.cleaner.node, %error, "the inventory was not told of a wipe; it is tried again");
-        if let Some(recorded) = self.volumes.get(name) {
-            let failed =
-                Attempts::failed(self.attempts.get(name), &recorded.volume, Instant::now());
-            self.attempts.insert(name.clone(), failed);
-        }
-    }
-
-    /// Stops every wipe at its next safe point and waits for that.
+    /// Stops every wipe at its next safe point and waits for that, though not for a device that hangs.
     async fn stop(mut self, mut results: mpsc::Receiver<Ended>) {
         for worker in self.running.values() {
             worker.stop();
         }
-        while !self.running.is_empty()
-            && let Some(ended) = results.recv().await
-        {
-            self.settle(ended).await;
+        let until = Instant::now() + STOP;
+        while !self.running.is_empty() {
+            match tokio::time::timeout_at(until, results.recv()).await {
+                Ok(Some(ended)) => self.settle(ended).await,
+                Ok(None) => break,
+                Err(_) => {
+                    for name in self.running.keys() {
+                        warn!(volume = %name, node = %self.cleaner.node, "its wipe hangs and is left; the next start resumes it");
+                    }
+                    break;
+                }
+            }
         }
+    }
+}
+
+/// The changes of the mount table.
+struct Mounts {
+    changes: Option<AsyncFd<MountChanges>>,
+    /// When there was one last.
+    changed: Option<Instant>,
+}
+
+impl Mounts {
+    fn watch() -> Self {
+        let changes = MountChanges::open().and_then(wake::register).inspect_err(
+            |error| warn!(%error, "mounts are not watched: that a volume is free is seen later"),
+        );
+        Self { changes: changes.ok(), changed: None }
+    }
+
+    /// Waits for a change; many within a moment are one.
+    async fn change(&mut self) {
+        if let Some(changed) = self.changed {
+            tokio::time::sleep_until(changed + MOMENT).await;
+        }
+        let Some(changes) = &self.changes else { return std::future::pending().await };
+        match changes.ready(MountChanges::INTEREST).await {
+            Ok(mut guard) => guard.clear_ready(),
+            // The runtime is ending.
+            Err(_) => return std::future::pending().await,
+        }
+        self.changed = Some(Instant::now());
     }
 }
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 use super::Error;
+use super::progress::Progress;
 use crate::host::device::{self, Access};
 use crate::host::mount::{Attribute, Attributes, Detached, Spot};
 use crate::host::mountinfo::{Mount, MountTable, has_option};
@@ -45,7 +46,10 @@ pub(super) fn plan(volume: &LocalVolume, source: &Source) -> Result<Remount, Err
     let uuid = filesystem.uuid.clone().ok_or_else(|| unsuitable("a file system with a UUID"))?;
     let device = Source::look(Path::new(name))?;
     require_number(&device, facts.device)?;
+    let open = device::reopen(device.as_fd(), device.path(), Access::Read)?;
+    let label = format::label(&open, device.path(), &fs_type)?;
     Ok(Remount {
+        label,
         source: name.to_owned(),
         device: device.facts().fingerprint.clone(),
         fs_type,
@@ -54,12 +58,42 @@ pub(super) fn plan(volume: &LocalVolume, source: &Source) -> Result<Remount, Err
     })
 }
 
+/// The plan of a reformat that an earlier agent has begun, as it is to be carried out now.
+///
+/// A name like `/dev/sdb` is another disk's after the next boot. Where the volume is at its place the plan is made anew;
+/// else its device is looked for by what it is.
+pub(super) fn resumed(volume: &LocalVolume, plan: &Remount) -> Result<Remount, Error> {
+    if let Ok(source) = Source::open(volume) {
+        return self::plan(volume, &source);
+    }
+    let is_it = |path: &Path| {
+        let found = Source::look(path);
+        found.is_ok_and(|found| plan.device.is_same_source(&found.facts().fingerprint))
+    };
+    if is_it(Path::new(&plan.source)) {
+        return Ok(plan.clone());
+    }
+    let listed = std::fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
+    // A slash in a device's name is written so in sysfs.
+    let names = listed.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut paths = names.map(|name| format!("/dev/{}", name.replace('!', "/")));
+    match paths.find(|path| is_it(Path::new(path))) {
+        Some(source) => Ok(Remount { source, ..plan.clone() }),
+        // What is said of the recorded name says what is wrong.
+        None => Ok(plan.clone()),
+    }
+}
+
 /// Carries a recorded plan out, from wherever an earlier try was ended; gives the new root directory, mounted.
-pub(super) fn carry_out(volume: &LocalVolume, plan: &Remount) -> Result<Source, Error> {
+pub(super) fn carry_out(
+    volume: &LocalVolume,
+    plan: &Remount,
+    progress: &Progress,
+) -> Result<Source, Error> {
     let device = verified(volume, plan)?;
     let spot = Spot::open(&place(volume), None)?;
     take_away(&spot, device.facts().device)?;
-    match make(&device, plan) {
+    match make(&device, plan, progress) {
         Err(in_use @ Error::InUse { .. }) => {
             // Nothing was written. Until its user lets go, the administrator has the mount as it was.
             if let Err(error) = put_back(&spot, &device, plan) {
@@ -121,8 +155,12 @@ fn take_away(spot: &Spot, device: DeviceNumber) -> Result<(), Error> {
     if !by.is_empty() {
         return Err(Error::InUse { by });
     }
-    if !table.iter().any(is_own) {
-        return Ok(());
+    let Some(own) = table.iter().find(|mount| is_own(mount)) else { return Ok(()) };
+    // Whoever would still have the device afterwards is looked for first: a mount that is taken away and put back with
+    // each try is an outage with each try.
+    let by = super::in_use::held_elsewhere(device, own);
+    if !by.is_empty() {
+        return Err(Error::InUse { by });
     }
     spot.unmount().map_err(|error| match error.errno {
         Errno::BUSY => Error::InUse { by: vec!["a process that works in it".to_owned()] },
@@ -131,7 +169,7 @@ fn take_away(spot: &Spot, device: DeviceNumber) -> Result<(), Error> {
 }
 
 /// Makes the file system, once it is certain that nobody else has the device.
-fn make(verified: &Source, plan: &Remount) -> Result<(), Error> {
+fn make(verified: &Source, plan: &Remount, progress: &Progress) -> Result<(), Error> {
     let path = verified.path();
     match device::reopen(verified.as_fd(), path, Access::WriteExclusive) {
         Err(host::Error { errno: Errno::BUSY, .. }) => {
@@ -140,7 +178,11 @@ fn make(verified: &Source, plan: &Remount) -> Result<(), Error> {
         exclusive => drop(exclusive?),
     }
     let device = device::reopen(verified.as_fd(), path, Access::Write)?;
-    Ok(format::make(&device, path, &plan.fs_type, Some(&plan.uuid))?)
+    let names = format::Names { uuid: Some(&plan.uuid), label: plan.label.as_deref() };
+    let is_stopped = || progress.check().is_err();
+    let made = format::make_again(&device, path, &plan.fs_type, names, &is_stopped);
+    // One that was killed has failed, and the next try begins it again.
+    made.map_err(|error| progress.check().err().unwrap_or(Error::Format(error)))
 }
 
 /// Mounts the file system at its place, with the options that it was mounted with.

@@ -2,5 +2,7 @@
 
 mod devices;
 mod directories;
+mod namespaces;
+mod queue;
 mod reformat;
 mod world;

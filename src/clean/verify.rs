@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::Error;
-use crate::host::beneath::Directory;
-use crate::host::{device, wipe};
+use super::{Error, delete};
+use crate::host::beneath::{Directory, LOST_AND_FOUND};
+use crate::host::{self, Errno, attributes, device, wipe};
 
 /// Bytes read at each place of a device.
 const SAMPLE: u64 = 1 << 20;
@@ -14,16 +14,23 @@ const SAMPLES: u64 = 64;
 
 /// Makes sure that a directory holds nothing, `lost+found` aside where that stays.
 pub(super) fn directory(root: &Directory, keep_lost_and_found: bool) -> Result<(), Error> {
-    for entry in root.first_entries()? {
-        let is_kept =
-            keep_lost_and_found && entry.is_directory && entry.name.as_c_str() == c"lost+found";
-        let held = if is_kept { root.enter(&entry.name)?.first_entries()? } else { vec![entry] };
-        if let Some(found) = held.first() {
-            let name = String::from_utf8_lossy(found.name.to_bytes());
-            return Err(Error::Verify { found: format!("{name} in {}", root.path().display()) });
-        }
+    match root.held(keep_lost_and_found)? {
+        Some(held) => Err(Error::Verify { found: held.display().to_string() }),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Makes sure that `lost+found`, where there is one, looks as mkfs makes it.
+pub(super) fn lost_and_found(root: &Directory) -> Result<(), Error> {
+    let kept = match root.enter(LOST_AND_FOUND) {
+        Err(host::Error { errno: Errno::NOENT, .. }) => return Ok(()),
+        kept => kept?,
+    };
+    if attributes::read(&kept, kept.path())? == delete::lost_and_found() {
+        return Ok(());
+    }
+    let found = format!("another owner, mode or attribute of {}", kept.path().display());
+    Err(Error::Verify { found })
 }
 
 /// Makes sure that samples of a device, its first and last mebibyte among them, read as zeros from the device itself.

@@ -8,21 +8,31 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::block::Target;
+use super::lock::Lock;
 use super::progress::Progress;
 use super::{Error, command, delete, in_use, reformat, verify};
 use crate::host::attributes::{self, Attributes};
 use crate::host::beneath::Directory;
 use crate::host::device::{self, Access};
-use crate::host::{self, Errno};
+use crate::host::signature::{self, Contents};
+use crate::host::{self, Errno, wipe};
 use crate::source::Source;
 use crate::volume::{
     CleanMethod, CleanPolicy, Fingerprint, LocalVolume, Mode, Remount, RootAttributes,
 };
 
+/// A wipe that runs: how far it is, and its right to.
+pub(super) struct Run<'a> {
+    pub(super) progress: &'a Progress,
+    pub(super) lock: &'a mut Lock,
+}
+
 /// What a wipe needs to have recorded before it goes on.
 pub(super) trait Notes {
     /// Records what a reformat is about to take away.
     fn remount(&self, remount: &Remount) -> Result<(), Error>;
+    /// Records that it is back, and what the volume is by now.
+    fn put_back(&self, fingerprint: &Fingerprint) -> Result<LocalVolume, Error>;
 }
 
 /// Makes sure that a volume is there and that nobody uses it, before anything is recorded of its wipe.
@@ -40,13 +50,20 @@ pub(super) fn require_ready(volume: &LocalVolume) -> Result<(), Error> {
 pub(super) fn wipe(
     volume: &LocalVolume,
     policy: &CleanPolicy,
-    progress: &Progress,
+    run: &mut Run<'_>,
     notes: &impl Notes,
 ) -> Result<Option<Fingerprint>, Error> {
     let begun = volume.status.cleaning.as_ref().and_then(|cleaning| cleaning.remount.clone());
     if let Some(remount) = begun {
         // The mount may be gone: that is what was recorded for.
-        return reformatted(volume, &remount, policy).map(Some);
+        let remount = reformat::resumed(volume, &remount)?;
+        notes.remount(&remount)?;
+        let fingerprint = reformatted(volume, &remount, policy, run)?;
+        if policy.method == CleanMethod::Reformat {
+            return Ok(Some(fingerprint));
+        }
+        // Another order came since, which is carried out on what is back.
+        return wipe(&notes.put_back(&fingerprint)?, policy, run, notes);
     }
     let source = Source::open(volume)?;
     in_use::require_unused(volume, source.facts())?;
@@ -57,10 +74,10 @@ pub(super) fn wipe(
             notes.remount(&remount)?;
             // An open descriptor keeps its mount busy.
             drop(source);
-            reformatted(volume, &remount, policy).map(Some)
+            reformatted(volume, &remount, policy, run).map(Some)
         }
-        (_, false) => directory(volume, &source, policy, progress).map(|()| None),
-        (_, true) => block(volume, &source, policy, progress).map(|()| None),
+        (_, false) => directory(volume, &source, policy, run).map(|()| None),
+        (_, true) => block(volume, &source, policy, run).map(|()| None),
     }
 }
 
@@ -68,18 +85,18 @@ fn directory(
     volume: &LocalVolume,
     source: &Source,
     policy: &CleanPolicy,
-    progress: &Progress,
+    run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let root = Directory::open(source.as_fd(), source.path())?;
     let keep = keeps_lost_and_found(source);
     match &policy.method {
         CleanMethod::Delete => {
             attributes::allow_changes(&root, root.path())?;
-            delete::empty(&root, keep, progress)?;
+            delete::empty(&root, keep, run.progress)?;
         }
         CleanMethod::Command { command, timeout } => {
             let limit = std::time::Duration::from_secs(*timeout);
-            command::run(volume, command, limit, progress)?;
+            command::run(volume, command, limit, run)?;
             verify::directory(&root, keep)?;
         }
         CleanMethod::None | CleanMethod::Reformat => {}
@@ -90,9 +107,28 @@ fn directory(
             });
         }
     }
-    restore_root(volume, &root)?;
+    finish(volume, &root, keep, policy)
+}
+
+/// Gives an emptied directory its looks back, makes all of it durable, and reads it back where that is asked for.
+fn finish(
+    volume: &LocalVolume,
+    root: &Directory,
+    keep_lost_and_found: bool,
+    policy: &CleanPolicy,
+) -> Result<(), Error> {
+    restore_root(volume, root)?;
+    if keep_lost_and_found {
+        delete::reset_lost_and_found(root)?;
+    }
     root.sync()?;
-    if policy.verify { verify::directory(&root, keep) } else { Ok(()) }
+    if policy.verify {
+        verify::directory(root, keep_lost_and_found)?;
+        if keep_lost_and_found {
+            verify::lost_and_found(root)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether `lost+found` belongs to the file system: at the root of ext2, ext3 and ext4.
@@ -125,14 +161,11 @@ fn reformatted(
     volume: &LocalVolume,
     remount: &Remount,
     policy: &CleanPolicy,
+    run: &mut Run<'_>,
 ) -> Result<Fingerprint, Error> {
-    let source = reformat::carry_out(volume, remount)?;
+    let source = reformat::carry_out(volume, remount, run.progress)?;
     let root = Directory::open(source.as_fd(), source.path())?;
-    restore_root(volume, &root)?;
-    root.sync()?;
-    if policy.verify {
-        verify::directory(&root, keeps_lost_and_found(&source))?;
-    }
+    finish(volume, &root, keeps_lost_and_found(&source), policy)?;
     Ok(source.facts().fingerprint.clone())
 }
 
@@ -140,7 +173,7 @@ fn block(
     volume: &LocalVolume,
     source: &Source,
     policy: &CleanPolicy,
-    progress: &Progress,
+    run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let path = source.path();
     let device = match device::reopen(source.as_fd(), path, Access::WriteExclusive) {
@@ -149,7 +182,7 @@ fn block(
         }
         device => device?,
     };
-    let target = Target { device: &device, path, progress };
+    let target = Target { device: &device, path, progress: run.progress };
     match &policy.method {
         CleanMethod::Discard => target.discard()?,
         CleanMethod::Zero => target.zero()?,
@@ -162,9 +195,8 @@ fn block(
             // The program opens the device itself, as it sees fit.
             drop(device);
             let limit = std::time::Duration::from_secs(*timeout);
-            command::run(volume, command, limit, progress)?;
-            let device = device::reopen(source.as_fd(), path, Access::Read)?;
-            return if policy.verify { verify::device(&device, path) } else { Ok(()) };
+            command::run(volume, command, limit, run)?;
+            return commanded(volume, source, policy);
         }
         CleanMethod::Delete | CleanMethod::Reformat | CleanMethod::None => {
             let needs = "a directory, or a device in a Filesystem pool";
@@ -172,4 +204,21 @@ fn block(
         }
     }
     if policy.verify { verify::device(&device, path) } else { Ok(()) }
+}
+
+/// What is left to do with a device that a program has wiped.
+fn commanded(volume: &LocalVolume, source: &Source, policy: &CleanPolicy) -> Result<(), Error> {
+    let path = source.path();
+    let device = device::reopen(source.as_fd(), path, Access::Write)?;
+    wipe::settle(&device, path)?;
+    if policy.verify {
+        verify::device(&device, path)?;
+    }
+    // A program for file systems' devices may do no more than take the signatures off.
+    let is_blank = || Ok::<_, Error>(signature::contents(&device, path)? == Contents::Blank);
+    if volume.spec.mode == Mode::Filesystem && is_blank()? {
+        signature::mark_erased(&device, path)?;
+        wipe::settle(&device, path)?;
+    }
+    Ok(())
 }

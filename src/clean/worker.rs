@@ -1,5 +1,6 @@
 //! One wipe on a thread of its own, and what is recorded of it: that it began, how far it is, how it ended.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +10,17 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::lock::Lock;
 use super::progress::Progress;
-use super::wipe::{self, Notes};
+use super::queue::Order;
+use super::wipe::{self, Notes, Run};
 use super::{Cleaner, Error};
 use crate::host::priority;
 use crate::inventory::{self, Inventory, Recorded};
 use crate::observe::metrics::WipeOutcome;
 use crate::volume::{
-    Bytes, CleanPolicy, CleanReason, Cleaning, Fingerprint, LocalVolume, Remount, Status, Tenancy,
-    VolumeName,
+    Bytes, CleanMethod, CleanPolicy, CleanReason, Cleaning, Fingerprint, LocalVolume, Remount,
+    Status, Tenancy, VolumeName,
 };
 
 /// How often the progress of a wipe is recorded.
@@ -27,6 +30,7 @@ const REPORT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Worker {
     progress: Arc<Progress>,
+    order: Order,
 }
 
 /// A wipe that has ended.
@@ -36,7 +40,8 @@ pub(super) struct Ended {
     pub(super) result: Result<Option<Fingerprint>, Error>,
     tenancy: Tenancy,
     policy: CleanPolicy,
-    began: Instant,
+    asked: Option<Timestamp>,
+    pub(super) began: Instant,
     counted: (u64, u64),
 }
 
@@ -49,17 +54,28 @@ impl Worker {
         ended: mpsc::Sender<Ended>,
     ) -> Self {
         let progress = Arc::new(Progress::default());
+        let spec = &recorded.volume.spec;
+        let order = (spec.tenancy, policy.clone(), spec.clean_asked);
         let job = Job {
             inventory: cleaner.inventory.clone(),
             volume: recorded.volume,
             policy,
+            locks: cleaner.options.locks.clone(),
             progress: Arc::clone(&progress),
         };
         tokio::spawn(async move {
             // Whoever waited for it is gone only when the process ends.
             let _ = ended.send(job.run().await).await;
         });
-        Self { progress }
+        Self { progress, order }
+    }
+
+    /// Stops the wipe if it is not what is due of the volume, as that is recorded by now.
+    pub(super) fn stop_unless_due(&self, volume: &LocalVolume) {
+        let (tenancy, policy, _) = &self.order;
+        if !volume.is_due(*tenancy, policy) {
+            self.stop();
+        }
     }
 
     /// Tells the wipe to stop at its next safe point.
@@ -68,10 +84,18 @@ impl Worker {
     }
 }
 
+impl Ended {
+    /// What it was to carry out.
+    pub(super) fn order(&self) -> Order {
+        (self.tenancy, self.policy.clone(), self.asked)
+    }
+}
+
 struct Job<I> {
     inventory: I,
     volume: LocalVolume,
     policy: CleanPolicy,
+    locks: PathBuf,
     progress: Arc<Progress>,
 }
 
@@ -84,6 +108,7 @@ impl<I: Inventory> Job<I> {
             result,
             tenancy: self.volume.spec.tenancy,
             policy: self.policy,
+            asked: self.volume.spec.clean_asked,
             began,
             counted: self.progress.so_far(),
         }
@@ -91,7 +116,12 @@ impl<I: Inventory> Job<I> {
 
     async fn begin_and_wipe(&mut self) -> Result<Option<Fingerprint>, Error> {
         let volume = self.volume.clone();
-        on_thread(move || wipe::require_ready(&volume)).await?;
+        let locks = self.locks.clone();
+        let lock = on_thread(move || {
+            let lock = Lock::take(&locks, &volume.name)?;
+            wipe::require_ready(&volume).map(|()| lock)
+        });
+        let lock = lock.await?;
         self.begin().await?;
         let volume = &self.volume;
         info!(
@@ -102,7 +132,7 @@ impl<I: Inventory> Job<I> {
             method = self.policy.method.name(),
             "wiping"
         );
-        let thread = self.thread();
+        let thread = self.thread(lock);
         tokio::pin!(thread);
         loop {
             tokio::select! {
@@ -116,29 +146,31 @@ impl<I: Inventory> Job<I> {
     async fn begin(&mut self) -> Result<(), Error> {
         let now = Timestamp::now();
         let tenancy = self.volume.spec.tenancy;
-        let method = self.policy.method.clone();
+        let policy = self.policy.clone();
         let begun = self.inventory.modify_status(&self.volume.name, |volume| {
             let earlier = volume.status.cleaning.clone().filter(|c| c.tenancy == tenancy);
             let fresh = Cleaning {
                 tenancy,
-                method: method.clone(),
+                method: policy.method.clone(),
                 started: now,
                 entries: 0,
                 bytes: Bytes(0),
                 remount: None,
             };
             let remount = earlier.and_then(|earlier| earlier.remount);
-            volume.cleaning(Cleaning { remount, ..fresh }, now)
+            volume.cleaning(Cleaning { remount, ..fresh }, &policy, now)
         });
         self.volume = begun.await?.volume;
-        let cleaning = self.volume.status.cleaning.as_ref();
-        let due = self.volume.needs_cleaning() && cleaning.is_some_and(|c| c.tenancy == tenancy);
         // Somebody decided otherwise meanwhile; what is recorded now says what to do.
+        let due = self.volume.is_due(tenancy, &self.policy);
         if due { Ok(()) } else { Err(Error::Interrupted) }
     }
 
     /// The wipe itself, off the async threads; a hung device keeps this thread and nothing else.
-    fn thread(&self) -> impl Future<Output = Result<Option<Fingerprint>, Error>> + use<I> {
+    fn thread(
+        &self,
+        mut lock: Lock,
+    ) -> impl Future<Output = Result<Option<Fingerprint>, Error>> + use<I> {
         let (volume, policy) = (self.volume.clone(), self.policy.clone());
         let progress = Arc::clone(&self.progress);
         let notes = Recorder {
@@ -148,7 +180,7 @@ impl<I: Inventory> Job<I> {
         };
         on_thread(move || {
             priority::become_idle();
-            wipe::wipe(&volume, &policy, &progress, &notes)
+            wipe::wipe(&volume, &policy, &mut Run { progress: &progress, lock: &mut lock }, &notes)
         })
     }
 
@@ -198,6 +230,18 @@ impl<I: Inventory> Notes for Recorder<I> {
         let kept = cleaning.is_some_and(|cleaning| cleaning.remount.is_some());
         if kept { Ok(()) } else { Err(Error::Interrupted) }
     }
+
+    fn put_back(&self, fingerprint: &Fingerprint) -> Result<LocalVolume, Error> {
+        let noted = self.inventory.modify_status(&self.name, |volume| {
+            let mut status = volume.status.clone();
+            status.fingerprint = fingerprint.clone();
+            if let Some(cleaning) = &mut status.cleaning {
+                cleaning.remount = None;
+            }
+            Some(status)
+        });
+        Ok(self.runtime.block_on(noted)?.volume)
+    }
 }
 
 /// Records and logs how a wipe ended.
@@ -225,7 +269,11 @@ pub(super) async fn record<I: Inventory>(
 fn status(volume: &LocalVolume, ended: &Ended, now: Timestamp) -> Option<Status> {
     match &ended.result {
         Ok(fingerprint) => {
-            let mut status = volume.cleaned(ended.tenancy, CleanReason::Wiped, now)?;
+            let reason = match ended.policy.method {
+                CleanMethod::None => CleanReason::LeftAsIs,
+                _ => CleanReason::Wiped,
+            };
+            let mut status = volume.cleaned(ended.tenancy, &ended.policy, reason, now)?;
             if let Some(fingerprint) = fingerprint {
                 status.fingerprint = fingerprint.clone();
             }
@@ -254,10 +302,40 @@ fn log(volume: &LocalVolume, ended: &Ended, took: Duration) {
             info!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, "wiped");
         }
         Err(Error::Interrupted) => {
-            info!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, "wipe stopped; it is resumed by the next start");
+            info!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, "wipe stopped; it is resumed by the next start, or another order takes its place");
         }
         Err(error) => {
             warn!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, error = error.sentence(), "not wiped; it is tried again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::embedded::Embedded;
+    use crate::volume::fixture::{delete, released};
+
+    #[tokio::test]
+    async fn how_far_a_wipe_is_is_recorded_while_it_runs() {
+        let state = tempfile::tempdir().unwrap();
+        let inventory = Embedded::open(state.path()).unwrap();
+        inventory.add(released()).await.unwrap();
+        let mut job = Job {
+            inventory: inventory.clone(),
+            volume: released(),
+            policy: delete(),
+            locks: state.path().to_owned(),
+            progress: Arc::default(),
+        };
+        job.begin().await.unwrap();
+        (0..3).for_each(|_| job.progress.removed());
+        job.progress.wiped(4096);
+
+        job.report().await;
+
+        let recorded = inventory.get(&released().name).await.unwrap().volume;
+        let cleaning = recorded.status.cleaning.unwrap();
+        assert_eq!((cleaning.entries, cleaning.bytes), (3, Bytes(4096)));
     }
 }

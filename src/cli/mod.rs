@@ -3,6 +3,7 @@
 mod check;
 pub mod client;
 mod operate;
+mod output;
 mod table;
 
 use std::path::{Component, PathBuf};
@@ -51,7 +52,7 @@ pub enum Command {
     Standalone(StandaloneOptions),
     /// List the volumes of the inventory
     Volumes(VolumesOptions),
-    /// Wipe a volume that holds data, or try again after a wipe that failed. The data is lost
+    /// Wipe a volume that holds data, or try again at once after a wipe that failed. The data is lost
     Clean(Named),
     /// End a claim as its orchestrator would have: the volume is wiped as was agreed and offered again
     Release(Tenancies),
@@ -122,6 +123,9 @@ pub struct VolumesOptions {
     /// How to print them
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Output,
+    /// Wait until the server is ready, for at most so many seconds (--wait alone: 30)
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "30", value_parser = seconds)]
+    pub wait: Option<Duration>,
     /// The server to ask.
     #[command(flatten)]
     pub server: ServerOptions,
@@ -202,7 +206,7 @@ where
     match execute(Arguments::parse().command, standalone) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("berth: {error:#}");
+            output::complain(&error);
             ExitCode::FAILURE
         }
     }
@@ -216,8 +220,7 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     if let Command::CheckConfig { file } = command {
-        print!("{}", check::report(&file)?);
-        return Ok(());
+        return Ok(output::print(&check::report(&file)?)?);
     }
     // Two threads: what blocks is elsewhere, and calls are short.
     let runtime =

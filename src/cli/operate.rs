@@ -5,6 +5,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::client::{self, Error};
+use super::output::print;
 use super::{Command, Output, ServerOptions, VolumesOptions, table};
 use crate::csi::proto::operator_v1alpha1 as operator;
 use crate::volume::LocalVolume;
@@ -13,19 +14,20 @@ use operator::operator_client::OperatorClient;
 /// Carries a command out and prints what came of it.
 pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Volumes(options) => print!("{}", volumes(options).await?),
+        Command::Volumes(options) => print(&volumes(options).await?)?,
         Command::Clean(named) => {
             let request = operator::CleanVolumeRequest { name: named.name.to_string() };
             let answer =
                 ask(&named.server, async |client| client.clean_volume(request).await).await?;
-            said("ordered to be wiped", answer.volume)?;
+            let volume = read(answer.volume)?;
+            said(if volume.is_clean() { "is clean already" } else { "is to be wiped" }, &volume)?;
         }
         Command::Release(tenancy) => {
             let (name, number) = (tenancy.id.volume.to_string(), tenancy.id.tenancy.0);
             let request = operator::ReleaseVolumeRequest { name, tenancy: number };
             let answer =
                 ask(&tenancy.server, async |client| client.release_volume(request).await).await?;
-            said("released", answer.volume)?;
+            said("is released", &read(answer.volume)?)?;
         }
         Command::Cordon(named) => cordon(named, true).await?,
         Command::Uncordon(named) => cordon(named, false).await?,
@@ -33,7 +35,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
             let request = operator::ForgetVolumeRequest { name: named.name.to_string() };
             let answer =
                 ask(&named.server, async |client| client.forget_volume(request).await).await?;
-            said("forgotten", answer.volume)?;
+            said("is forgotten", &read(answer.volume)?)?;
         }
         // They ask nobody; see `super::execute`.
         Command::Standalone(_) | Command::CheckConfig { .. } => {}
@@ -44,15 +46,19 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
 async fn cordon(named: super::Named, cordoned: bool) -> anyhow::Result<()> {
     let request = operator::CordonVolumeRequest { name: named.name.to_string(), cordoned };
     let answer = ask(&named.server, async |client| client.cordon_volume(request).await).await?;
-    said(if cordoned { "cordoned" } else { "uncordoned" }, answer.volume)
+    let done = if cordoned { "is cordoned" } else { "is uncordoned" };
+    said(done, &read(answer.volume)?)
 }
 
 async fn volumes(options: VolumesOptions) -> anyhow::Result<String> {
+    if let Some(patience) = options.wait {
+        client::wait_ready(&options.server.endpoint, patience).await?;
+    }
     let text = |name: Option<String>| name.unwrap_or_default();
-    let request = operator::ListVolumesRequest {
-        pool: text(options.pool.map(String::from)),
-        node: text(options.node.map(String::from)),
-    };
+    let pool = text(options.pool.map(String::from));
+    let node = text(options.node.map(String::from));
+    let nothing = table::nothing(&pool, &node);
+    let request = operator::ListVolumesRequest { pool, node };
     let mut stream =
         ask(&options.server, async |client| client.list_volumes(request).await).await?;
     let mut volumes = Vec::new();
@@ -61,6 +67,7 @@ async fn volumes(options: VolumesOptions) -> anyhow::Result<String> {
         volumes.push(serde_json::from_str(&volume.json).map_err(Error::Answer)?);
     }
     Ok(match options.output {
+        Output::Table | Output::Wide if volumes.is_empty() => nothing,
         Output::Table => table::table(&volumes),
         Output::Wide => table::wide(&volumes),
         Output::Json => serde_json::to_string_pretty(&volumes).map_err(Error::Answer)? + "\n",
@@ -78,9 +85,10 @@ async fn ask<R>(
     answer.map(Response::into_inner).map_err(|status| Error::Refused(status.message().to_owned()))
 }
 
-fn said(done: &str, volume: Option<operator::Volume>) -> anyhow::Result<()> {
-    let json = volume.unwrap_or_default().json;
-    let volume: LocalVolume = serde_json::from_str(&json).map_err(Error::Answer)?;
-    println!("volume {} {done}; it is {} now", volume.name, volume.phase());
-    Ok(())
+fn read(volume: Option<operator::Volume>) -> Result<LocalVolume, Error> {
+    serde_json::from_str(&volume.unwrap_or_default().json).map_err(Error::Answer)
+}
+
+fn said(done: &str, volume: &LocalVolume) -> anyhow::Result<()> {
+    Ok(print(&format!("volume {} {done}; it is {} now\n", volume.name, volume.phase()))?)
 }

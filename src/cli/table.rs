@@ -7,7 +7,7 @@ pub(super) fn table(volumes: &[LocalVolume]) -> String {
     let head = ["NAME", "POOL", "NODE", "MODE", "CAPACITY", "PHASE", "TENANCY", "CLAIM"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(volumes.iter().map(|volume| brief(volume).to_vec()));
-    if volumes.is_empty() { nothing() } else { columns(&rows) }
+    columns(&rows)
 }
 
 /// One line a volume, with where it is, what it is, and what is wrong with it.
@@ -35,11 +35,20 @@ pub(super) fn wide(volumes: &[LocalVolume]) -> String {
         ]);
         row
     }));
-    if volumes.is_empty() { nothing() } else { columns(&rows) }
+    columns(&rows)
 }
 
-fn nothing() -> String {
-    "There are no volumes. The server's log says what it found in its pools and why it is not offered.\n".to_owned()
+/// What is said instead of a table without a line. An empty name of a pool or a node is every one.
+pub(super) fn nothing(pool: &str, node: &str) -> String {
+    let part = |word: &str, name: &str| match name {
+        "" => String::new(),
+        name => format!(" {word} {name}"),
+    };
+    format!(
+        "There are no volumes{}{}. The server's log says what it found in its pools and why it is not offered.\n",
+        part("of pool", pool),
+        part("on node", node)
+    )
 }
 
 fn brief(volume: &LocalVolume) -> [String; 8] {
@@ -132,7 +141,8 @@ node-a-fast-v1-HASHHASHHASHHASH  fast  node-a  Filesystem  1Gi       Claimed    
 
     #[test]
     fn an_empty_inventory_says_where_to_look() {
-        assert!(table(&[]).contains("log"));
+        assert!(nothing("", "").starts_with("There are no volumes. The server's log"));
+        assert!(nothing("fast", "node-a").contains(" of pool fast on node node-a. "));
     }
 
     fn without_hashes(shown: &str) -> String {

@@ -95,3 +95,26 @@ fn the_example_configuration_is_explained_pool_by_pool() {
     }
     assert!(report.ends_with("3 pools, no problem\n"), "{report}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_a_drivers_name_that_csi_sanity_takes_or_is_refused(text in "(\\PC{0,70}|[a-zA-Z0-9._-]{0,70})") {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphabetic());
+        let right = (1..=63).contains(&text.chars().count())
+            && text.chars().all(legal)
+            && ends(text.chars().next())
+            && ends(text.chars().next_back());
+
+        proptest::prop_assert_eq!(driver_name(&text).ok(), right.then(|| text.clone()));
+    }
+
+    #[test]
+    fn any_text_is_from_one_second_to_a_day_or_is_refused(text in "(\\PC{0,9}|[+-]?[0-9]{0,22})", number in 0_u64..100_000) {
+        if let Ok(taken) = seconds(&text) {
+            proptest::prop_assert!((1..=86_400).contains(&taken.as_secs()));
+        }
+        let expected = (1..=86_400).contains(&number).then(|| Duration::from_secs(number));
+        proptest::prop_assert_eq!(seconds(&number.to_string()).ok(), expected);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use operator::operator_server::Operator;
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
@@ -16,7 +17,9 @@ use super::status::{Error, Refused};
 use crate::claim::Claims;
 use crate::inventory::{self, Inventory, Recorded};
 use crate::pool::Pools;
-use crate::volume::{LocalVolume, Spec, Tenancy, VolumeId, VolumeName};
+use crate::volume::{
+    CleanMethod, CleanPolicy, LocalVolume, PoolName, Spec, Tenancy, VolumeId, VolumeName,
+};
 
 /// The operator's service.
 #[derive(Debug, Clone)]
@@ -39,13 +42,27 @@ impl<I: Inventory> OperatorService<I> {
     }
 
     async fn list(&self, request: operator::ListVolumesRequest) -> Result<Vec<LocalVolume>, Error> {
-        let all = self.inventory.list().await?.into_iter().map(|recorded| recorded.volume);
+        let all: Vec<_> =
+            self.inventory.list().await?.into_iter().map(|recorded| recorded.volume).collect();
+        self.require_pool(&request.pool, &all)?;
         let of = |asked: &str, has: &str| asked.is_empty() || asked == has;
         let wanted = |volume: &LocalVolume| {
             of(&request.pool, volume.spec.pool.as_str())
                 && of(&request.node, volume.spec.node.as_str())
         };
-        Ok(all.filter(wanted).collect())
+        Ok(all.into_iter().filter(wanted).collect())
+    }
+
+    /// A name that no pool has, and no volume of a pool that was, is a mistake.
+    fn require_pool(&self, asked: &str, volumes: &[LocalVolume]) -> Result<(), Error> {
+        let pools = self.pools.borrow().clone();
+        let configured = || pools.keys().map(PoolName::as_str);
+        let had = volumes.iter().any(|volume| volume.spec.pool.as_str() == asked);
+        if asked.is_empty() || had || configured().any(|pool| pool == asked) {
+            return Ok(());
+        }
+        let configured = configured().collect::<Vec<_>>().join(", ");
+        Err(Refused::NoPool { asked: asked.to_owned(), configured }.into())
     }
 
     async fn clean(&self, name: String) -> Result<Recorded, Error> {
@@ -103,10 +120,19 @@ fn ordered(volume: &LocalVolume, pools: &Pools) -> Result<Spec, Error> {
     if volume.is_clean() {
         return Ok(volume.spec.clone());
     }
-    let pool = pools
-        .get(&volume.spec.pool)
-        .ok_or_else(|| Refused::PoolGone { volume: name, pool: volume.spec.pool.clone() })?;
-    Ok(volume.ordered_clean(pool.clean.clone()))
+    let of = volume.spec.pool.clone();
+    let Some(pool) = pools.get(&of) else {
+        return Err(Refused::PoolGone { volume: name, pool: of }.into());
+    };
+    let wipes = |policy: &CleanPolicy| policy.method != CleanMethod::None;
+    match &volume.spec.clean {
+        _ if wipes(&pool.clean) => Ok(volume.asked_to_clean(pool.clean.clone(), Timestamp::now())),
+        // What was promised is due already, and is not taken back.
+        Some(promised) if wipes(promised) => {
+            Ok(volume.asked_to_clean(promised.clone(), Timestamp::now()))
+        }
+        _ => Err(Refused::NoWipe { volume: name, pool: of }.into()),
+    }
 }
 
 /// A volume as the service shows it.
@@ -158,5 +184,38 @@ impl<I: Inventory> Operator for OperatorService<I> {
     ) -> Rpc<operator::ForgetVolumeResponse> {
         let volume = Some(shown(&self.forget(request.into_inner().name).await?.volume));
         Ok(Response::new(operator::ForgetVolumeResponse { volume }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::config;
+    use crate::volume::fixture::{available, delete, released};
+
+    fn pools(method: &str) -> Pools {
+        let text = format!("pools: {{fast: {{path: /mnt, clean: {{method: {method}}}}}}}");
+        config::parse(&text, std::path::Path::new("pools.yaml")).unwrap()
+    }
+
+    #[test]
+    fn what_a_tenant_was_promised_is_not_replaced_by_leaving_its_data() {
+        let volume = released();
+
+        let spec = ordered(&volume, &pools("none")).unwrap();
+
+        assert_eq!(spec.clean, Some(delete()));
+        let another = ordered(&volume, &pools("reformat")).unwrap();
+        assert_eq!(another.clean.unwrap().method, CleanMethod::Reformat);
+    }
+
+    #[test]
+    fn an_order_to_wipe_never_offers_data_that_was_found() {
+        let mut found = available();
+        found.status.clean_for = None;
+
+        let refused = ordered(&found, &pools("none")).unwrap_err().to_string();
+
+        assert!(refused.contains("say in the pool how to wipe"), "{refused}");
     }
 }

@@ -114,7 +114,7 @@ pub struct Server<I> {
 impl<I: Inventory> Server<I> {
     /// Serves on a socket until `cancel`, then ends when the calls in flight have, or after 20 seconds.
     pub async fn serve(self, socket: Socket, cancel: CancellationToken) -> Result<(), ServerError> {
-        let Socket { endpoint, listener, inode } = socket;
+        let Socket { endpoint, listener, name } = socket;
         let failed =
             |source: io::Error| ServerError::Directory { path: endpoint.0.clone(), source };
         let listener = UnixListener::from_std(listener).map_err(failed)?;
@@ -136,7 +136,7 @@ impl<I: Inventory> Server<I> {
             ended = serving => ended,
             () = answered => Ok(()),
         };
-        remove_own(&endpoint.0, inode);
+        drop(name);
         ended.map_err(|source| ServerError::Serve { endpoint, source })
     }
 
@@ -153,11 +153,18 @@ impl<I: Inventory> Server<I> {
     }
 }
 
-/// A socket that listens and is not served yet: whoever connects waits.
+/// A socket that listens and is not served yet: whoever connects waits. Dropped, it is removed.
 #[derive(Debug)]
 pub struct Socket {
     endpoint: Endpoint,
     listener: std::os::unix::net::UnixListener,
+    name: Name,
+}
+
+/// The name of a socket in its directory, which goes when the socket does.
+#[derive(Debug)]
+struct Name {
+    path: PathBuf,
     inode: Option<u64>,
 }
 
@@ -172,7 +179,8 @@ impl Socket {
         clear_stale(endpoint)?;
         let listener = host::socket::listen_privately(path)?;
         let inode = std::fs::symlink_metadata(path).ok().map(|facts| facts.ino());
-        Ok(Self { endpoint: endpoint.clone(), listener, inode })
+        let name = Name { path: path.to_owned(), inode };
+        Ok(Self { endpoint: endpoint.clone(), listener, name })
     }
 }
 
@@ -200,14 +208,16 @@ fn clear_stale(endpoint: &Endpoint) -> Result<(), ServerError> {
     }
 }
 
-/// Removes the socket at `path` if it is still the one that was made.
-fn remove_own(path: &Path, inode: Option<u64>) {
-    let now = std::fs::symlink_metadata(path).ok().map(|facts| facts.ino());
-    if now.is_some()
-        && now == inode
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        warn!(path = %path.display(), %error, "the socket was not removed");
+impl Drop for Name {
+    fn drop(&mut self) {
+        let now = std::fs::symlink_metadata(&self.path).ok().map(|facts| facts.ino());
+        // Another server may have replaced it.
+        if now.is_some()
+            && now == self.inode
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            warn!(path = %self.path.display(), %error, "the socket was not removed");
+        }
     }
 }
 

@@ -43,6 +43,13 @@ pub(super) enum Refused {
         "volume {volume}: its pool {pool} is not configured here, so that nothing says how to wipe it; put it back"
     )]
     PoolGone { volume: VolumeName, pool: crate::volume::PoolName },
+    #[error("pool {asked} is not configured: the pools are {configured}")]
+    NoPool { asked: String, configured: String },
+    #[error(
+        "volume {volume}: its pool {pool} wipes nothing (clean: {{method: none}}); say in the pool how to wipe, or \
+         newVolumes: accept to offer what volumes hold"
+    )]
+    NoWipe { volume: VolumeName, pool: crate::volume::PoolName },
     #[error("volume {volume} is not released")]
     Release {
         volume: VolumeName,
@@ -84,6 +91,7 @@ fn code(error: &Error) -> Code {
         Error::Claim(error) => of_claim(error),
         Error::Publish(error) => of_publish(error),
         Error::Inventory(error) => of_inventory(error),
+        Error::Operator(Refused::NoPool { .. }) => Code::NotFound,
         Error::Operator(_) => Code::FailedPrecondition,
         Error::NotReady => Code::Unavailable,
     }

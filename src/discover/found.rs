@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::source::Facts;
-use crate::volume::{HealthReason, PoolName, RootAttributes, VolumeName};
+use crate::volume::{HealthReason, Mode, PoolName, RootAttributes, VolumeName};
 
 /// Everything that one scan of a host found.
 #[derive(Debug, Clone, Default)]
@@ -71,8 +71,21 @@ pub struct Seen {
 pub enum Contents {
     /// Nothing; `lost+found` alone counts as nothing.
     Empty,
+    /// No file system any more, and old blocks: a wipe for a file system's next tenant leaves this.
+    Erased,
     /// Something, in words: `files`, `signatures of xfs`.
     Holds(String),
+}
+
+impl Contents {
+    /// What a tenant would find, in words: one that gets files, or the device itself. Absent where that is nothing.
+    pub fn shown_as(&self, mode: Mode) -> Option<&str> {
+        match (self, mode) {
+            (Self::Empty, _) | (Self::Erased, Mode::Filesystem) => None,
+            (Self::Erased, Mode::Block) => Some("the old blocks of an erased file system"),
+            (Self::Holds(what), _) => Some(what),
+        }
+    }
 }
 
 /// Something that a person may expect to be offered and that is not, with the reason.

@@ -109,6 +109,7 @@ fn device_contents(source: &Source) -> host::Result<Contents> {
     };
     Ok(match signature::contents(&device, path)? {
         signature::Contents::Blank => Contents::Empty,
+        signature::Contents::Erased => Contents::Erased,
         held => Contents::Holds(held.to_string()),
     })
 }

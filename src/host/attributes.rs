@@ -1,20 +1,17 @@
 //! Owner, mode, extended attributes and inode flags of an open file.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    Gid, IFlags, Mode, Uid, XattrFlags, fchmod, fchown, fgetxattr, flistxattr, fremovexattr,
-    fsetxattr, fstat, ioctl_getflags, ioctl_setflags,
+    Gid, IFlags, Mode, Uid, XattrFlags, fchmod, fchown, fremovexattr, fsetxattr, fstat,
+    ioctl_getflags, ioctl_setflags,
 };
 
-use super::{Errno, Error, Result};
-
-/// Bytes that the list of attributes of a file, or one of them, may have (xattr(7)).
-const XATTR_MAX: usize = 65536;
+use super::{Errno, Error, Result, identify};
 
 /// What a file looks like beside its contents. ACLs are extended attributes (`system.posix_acl_access`, `…_default`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,13 +30,11 @@ pub struct Attributes {
 pub fn read(file: impl AsFd, name: &Path) -> Result<Attributes> {
     let file = file.as_fd();
     let facts = fstat(file).map_err(Error::of::<Errno>("fstat", name))?;
-    let xattrs = names(file, name)?.into_iter().filter(|xattr| is_kept(xattr));
-    let xattrs = xattrs.map(|xattr| Ok((xattr.clone(), value(file, &xattr, name)?)));
     Ok(Attributes {
         uid: facts.st_uid,
         gid: facts.st_gid,
         mode: facts.st_mode & 0o7777,
-        xattrs: xattrs.collect::<Result<_>>()?,
+        xattrs: identify::extended_attributes(file, name)?,
     })
 }
 
@@ -47,20 +42,24 @@ pub fn read(file: impl AsFd, name: &Path) -> Result<Attributes> {
 pub fn restore(file: impl AsFd, attributes: &Attributes, name: &Path) -> Result<()> {
     let file = file.as_fd();
     allow_changes(file, name)?;
-    if read(file, name)? == *attributes {
-        return Ok(());
+    let now = read(file, name)?;
+    for added in now.xattrs.keys().filter(|added| !attributes.xattrs.contains_key(*added)) {
+        fremovexattr(file, added.as_bytes()).map_err(Error::of::<Errno>("fremovexattr", name))?;
     }
-    for added in names(file, name)?.iter().filter(|xattr| is_kept(xattr)) {
-        if !attributes.xattrs.contains_key(added) {
-            fremovexattr(file, added.as_bytes())
-                .map_err(Error::of::<Errno>("fremovexattr", name))?;
-        }
+    if (now.uid, now.gid) != (attributes.uid, attributes.gid) {
+        let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
+        fchown(file, Some(uid), Some(gid)).map_err(Error::of::<Errno>("fchown", name))?;
     }
-    let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-    fchown(file, Some(uid), Some(gid)).map_err(Error::of::<Errno>("fchown", name))?;
     for (xattr, value) in &attributes.xattrs {
-        fsetxattr(file, xattr.as_bytes(), value, XattrFlags::empty())
-            .map_err(Error::of::<Errno>("fsetxattr", name))?;
+        // An earlier release recorded some that are not the file's own.
+        if is_own(xattr.as_bytes()) && now.xattrs.get(xattr) != Some(value) {
+            fsetxattr(file, xattr.as_bytes(), value, XattrFlags::empty()).map_err(Error::of::<
+                Errno,
+            >(
+                "fsetxattr",
+                name,
+            ))?;
+        }
     }
     // Last: a change of owner clears bits of the mode, and an ACL changes them.
     fchmod(file, Mode::from_raw_mode(attributes.mode)).map_err(Error::of::<Errno>("fchmod", name))
@@ -85,28 +84,16 @@ pub fn allow_changes(file: impl AsFd, name: &Path) -> Result<bool> {
 }
 
 /// Whether an attribute is the file's own: what a security module labels by its policy is not ours to copy back, since
-/// the policy may have changed.
-fn is_kept(xattr: &OsStr) -> bool {
-    xattr != "security.selinux"
-}
-
-fn names(file: BorrowedFd<'_>, name: &Path) -> Result<Vec<OsString>> {
-    let mut list = vec![0; XATTR_MAX];
-    let length = match flistxattr(file, &mut list[..]) {
-        Ok(length) => length,
-        Err(Errno::OPNOTSUPP) => 0,
-        Err(errno) => return Err(Error::of("flistxattr", name)(errno)),
-    };
-    let names = list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    Ok(names.map(|name| OsString::from_vec(name.to_vec())).collect())
-}
-
-fn value(file: BorrowedFd<'_>, xattr: &OsStr, name: &Path) -> Result<Vec<u8>> {
-    let mut value = vec![0; XATTR_MAX];
-    let length = fgetxattr(file, xattr.as_bytes(), &mut value[..])
-        .map_err(Error::of::<Errno>("fgetxattr", name))?;
-    value.truncate(length);
-    Ok(value)
+/// the policy may have changed, and it may refuse what it gave itself.
+pub(super) fn is_own(xattr: &[u8]) -> bool {
+    const LABELS: [&[u8]; 5] = [
+        b"security.selinux",
+        b"security.SMACK64",
+        b"security.apparmor",
+        b"security.ima",
+        b"security.evm",
+    ];
+    !LABELS.iter().any(|label| xattr.starts_with(label))
 }
 
 #[cfg(test)]
@@ -137,5 +124,22 @@ mod tests {
 
         assert_eq!(read(&file, path).unwrap(), before);
         assert_eq!((before.uid, before.gid, before.mode), (7, 8, 0o3751));
+    }
+    #[test]
+    fn a_label_of_a_security_module_is_neither_read_nor_set_nor_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let file = File::open(path).unwrap();
+        let label = "security.SMACK64";
+        fsetxattr(&file, label, b"of today's policy", XattrFlags::empty()).unwrap();
+        let mut before = read(&file, path).unwrap();
+        assert!(!before.xattrs.contains_key(std::ffi::OsStr::new(label)));
+        before.xattrs.insert(label.into(), b"of an old policy".to_vec());
+
+        restore(&file, &before, path).unwrap();
+
+        let mut value = [0; 64];
+        let length = rustix::fs::fgetxattr(&file, label, &mut value).unwrap();
+        assert_eq!(&value[..length], b"of today's policy");
     }
 }

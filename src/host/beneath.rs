@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, openat, openat2,
-    renameat_with, syncfs, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, openat, openat2,
+    renameat_with, seek, syncfs, unlinkat,
 };
 
 use super::{Errno, Error, Result, attributes};
@@ -40,6 +40,9 @@ pub struct Entry {
     /// Whether it is a directory, as far as the directory says.
     pub is_directory: bool,
 }
+
+/// What stays at the root of an ext2, ext3 or ext4 file system, empty: fsck(8) wants it there.
+pub const LOST_AND_FOUND: &CStr = c"lost+found";
 
 /// A batch of entries of a directory, as many as one system call gives, and no more.
 const BATCH: usize = 1 << 16;
@@ -81,28 +84,33 @@ impl Directory {
         rustix::fs::chmod(link, Mode::RWXU).map_err(Error::of::<Errno>("chmod", &path))
     }
 
-    /// The entries that the directory gives first, `.` and `..` aside: some of them, and none only if it has none.
-    ///
-    /// A directory of any size takes the memory of one batch: remove what it gave and ask again.
-    pub fn first_entries(&self) -> Result<Vec<Entry>> {
+    /// Begins to list what the directory holds.
+    pub fn list(&self) -> Result<Listing> {
         let again = Self::open(self.descriptor.as_fd(), &self.path)?;
-        let mut buffer = vec![MaybeUninit::uninit(); BATCH];
-        let mut listing = RawDir::new(&again.descriptor, &mut buffer);
-        let mut entries = Vec::new();
-        while let Some(entry) = listing.next() {
-            let entry = entry.map_err(Error::of::<Errno>("getdents", &self.path))?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                let is_directory = match entry.file_type() {
-                    FileType::Unknown => self.is_directory(entry.file_name()),
-                    kind => kind.is_dir(),
-                };
-                entries.push(Entry { name: entry.file_name().to_owned(), is_directory });
+        Ok(Listing { directory: again, buffer: vec![MaybeUninit::uninit(); BATCH] })
+    }
+
+    /// Something that the directory holds, by its path; absent where it is empty. With `lost_and_found` an empty
+    /// directory [`LOST_AND_FOUND`] is nothing.
+    pub fn held(&self, lost_and_found: bool) -> Result<Option<PathBuf>> {
+        let mut listing = self.list()?;
+        loop {
+            let batch = listing.next_batch()?;
+            if batch.is_empty() {
+                return Ok(None);
             }
-            if !entries.is_empty() && listing.is_buffer_empty() {
-                break;
+            for entry in batch {
+                let is_kept = lost_and_found && entry.is_directory;
+                let held = if is_kept && entry.name.as_c_str() == LOST_AND_FOUND {
+                    self.enter(LOST_AND_FOUND)?.held(false)?
+                } else {
+                    Some(self.at(&entry.name))
+                };
+                if held.is_some() {
+                    return Ok(held);
+                }
             }
         }
-        Ok(entries)
     }
 
     fn is_directory(&self, name: &CStr) -> bool {
@@ -189,6 +197,45 @@ impl Directory {
     }
 }
 
+/// A list of a directory that is read batch by batch, in the memory of one whatever the size of the directory.
+///
+/// What is added or removed meanwhile may or may not be in it; what is there from one [`Listing::rewind`] to the end is.
+#[derive(Debug)]
+pub struct Listing {
+    directory: Directory,
+    buffer: Vec<MaybeUninit<u8>>,
+}
+
+impl Listing {
+    /// The next entries, `.` and `..` aside; none at the end.
+    pub fn next_batch(&mut self) -> Result<Vec<Entry>> {
+        // The place in the list is the descriptor's; the kernel fills the buffer anew each time that it was read up.
+        let directory = &self.directory;
+        let mut raw = RawDir::new(&directory.descriptor, &mut self.buffer);
+        let mut entries = Vec::new();
+        while let Some(entry) = raw.next() {
+            let entry = entry.map_err(Error::of::<Errno>("getdents", &directory.path))?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                let is_directory = match entry.file_type() {
+                    FileType::Unknown => directory.is_directory(entry.file_name()),
+                    kind => kind.is_dir(),
+                };
+                entries.push(Entry { name: entry.file_name().to_owned(), is_directory });
+            }
+            if !entries.is_empty() && raw.is_buffer_empty() {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Begins again from the start.
+    pub fn rewind(&mut self) -> Result<()> {
+        let Directory { descriptor, path } = &self.directory;
+        seek(descriptor, SeekFrom::Start(0)).map(drop).map_err(Error::of::<Errno>("lseek", path))
+    }
+}
+
 impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
@@ -199,6 +246,8 @@ impl AsFd for Directory {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use super::super::mount::fixture::{bind, scratch, tmpfs};
+    use super::super::namespace::isolated;
     use super::*;
 
     fn open(path: &Path) -> Directory {
@@ -213,6 +262,25 @@ mod tests {
         let refused = open(place.path()).enter(c"link").unwrap_err();
 
         assert!(matches!(refused.errno, Errno::LOOP | Errno::NOTDIR), "{refused}");
+    }
+
+    /// A bind mount has the device number of what is around it: only the kernel tells them apart.
+    #[test]
+    fn what_is_mounted_here_is_neither_entered_nor_removed() {
+        isolated(|| {
+            let (_base, base) = scratch();
+            let (volume, outside) = (base.join("volume"), base.join("outside"));
+            std::fs::create_dir_all(volume.join("bound")).unwrap();
+            std::fs::create_dir(&outside).unwrap();
+            bind(&outside, &volume.join("bound"));
+            tmpfs(&volume.join("mounted"));
+            let volume = open(&volume);
+
+            for name in [c"bound", c"mounted"] {
+                assert_eq!(volume.enter(name).unwrap_err().errno, Errno::XDEV, "{name:?}");
+                assert_eq!(volume.remove_directory(name).unwrap_err().errno, Errno::BUSY);
+            }
+        });
     }
 
     #[test]
@@ -237,26 +305,45 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_empty_only_when_the_directory_is() {
+    fn every_entry_is_listed_once_in_many_batches_though_they_are_removed_meanwhile() {
         let place = tempfile::tempdir().unwrap();
         let directory = open(place.path());
-        assert!(directory.first_entries().unwrap().is_empty());
-
+        let mut listing = directory.list().unwrap();
+        assert!(listing.next_batch().unwrap().is_empty());
         for number in 0..5000 {
             std::fs::write(place.path().join(format!("{number}-{}", "x".repeat(200))), "").unwrap();
         }
-        let mut removed = 0;
-        loop {
-            let batch = directory.first_entries().unwrap();
-            if batch.is_empty() {
-                break;
-            }
-            removed += batch.len();
-            for entry in &batch {
-                directory.remove_file(&entry.name).unwrap();
-            }
-        }
 
-        assert_eq!(removed, 5000);
+        for remove in [false, true] {
+            listing.rewind().unwrap();
+            let (mut names, mut batches) = (std::collections::BTreeSet::new(), 0);
+            loop {
+                let batch = listing.next_batch().unwrap();
+                if batch.is_empty() {
+                    break;
+                }
+                batches += 1;
+                for entry in batch {
+                    if remove {
+                        directory.remove_file(&entry.name).unwrap();
+                    }
+                    assert!(names.insert(entry.name));
+                }
+            }
+            assert_eq!((names.len(), batches > 5), (5000, true));
+        }
+        assert_eq!(directory.held(false).unwrap(), None);
+    }
+
+    #[test]
+    fn lost_and_found_is_nothing_only_as_an_empty_directory() {
+        let place = tempfile::tempdir().unwrap();
+        let (directory, kept) = (open(place.path()), place.path().join("lost+found"));
+        std::fs::create_dir(&kept).unwrap();
+
+        assert_eq!(directory.held(true).unwrap(), None);
+        assert_eq!(directory.held(false).unwrap(), Some(kept.clone()));
+        std::fs::write(kept.join("file"), "").unwrap();
+        assert_eq!(directory.held(true).unwrap(), Some(kept.join("file")));
     }
 }

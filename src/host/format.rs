@@ -6,12 +6,19 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::host::{self, process};
 
 /// Bytes of the program's standard error that are kept.
 const COMPLAINT_MAX: usize = 2048;
+/// How often it is looked whether the program is to end.
+const LOOK: Duration = Duration::from_millis(50);
 /// Where programs for administrators are, whether or not they are in PATH.
 const SBIN: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
 
@@ -111,21 +118,59 @@ fn located(path: &Path, fs_type: &str) -> Result<(Program, PathBuf), Error> {
 /// itself opens it so, and fails where it is in use), with `uuid` or one of its own. `path` is for messages. Blocks until
 /// the program ends, which takes minutes on a large disk.
 pub fn make(device: &File, path: &Path, fs_type: &str, uuid: Option<&str>) -> Result<(), Error> {
+    make_again(device, path, fs_type, Names { uuid, label: None }, &|| false)
+}
+
+/// What a file system is called.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Names<'a> {
+    /// Its UUID.
+    pub uuid: Option<&'a str>,
+    /// Its label, by which it may be mounted as well.
+    pub label: Option<&'a str>,
+}
+
+/// As [`make`], by the names of the file system that was there before. The program is killed once `is_stopped`: what it
+/// leaves is none, or half of one.
+pub fn make_again(
+    device: &File,
+    path: &Path,
+    fs_type: &str,
+    names: Names<'_>,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(), Error> {
     let (program, executable) = located(path, fs_type)?;
     let cannot_run = |source| Error::Run { program: program.name, path: path.to_owned(), source };
-    let mut command = command(&executable, &program, uuid);
+    let mut command = command(&executable, &program, names);
     command.stdin(device.try_clone().map_err(cannot_run)?);
-    let (status, complaint) = run(command).map_err(cannot_run)?;
+    let (status, complaint) = run(command, is_stopped).map_err(cannot_run)?;
     if status.success() {
         return Ok(());
     }
     Err(Error::Failed { program: program.name, path: path.to_owned(), status, complaint })
 }
 
-fn command(executable: &Path, program: &Program, uuid: Option<&str>) -> Command {
+/// The label of the file system of type `fs_type` on an open device, where it has one and that is text.
+pub fn label(device: &File, path: &Path, fs_type: &str) -> host::Result<Option<String>> {
+    // `s_volume_name` (kernel documentation, ext4/super.rst); `sb_fname` (XFS algorithms and data structures).
+    let (offset, length) = match fs_type {
+        "ext4" => (1024 + 0x78, 16),
+        "xfs" => (108, 12),
+        _ => return Ok(None),
+    };
+    let mut label = vec![0; length];
+    device.read_exact_at(&mut label, offset).map_err(host::Error::of_io("read", path))?;
+    label.truncate(label.iter().position(|byte| *byte == 0).unwrap_or(length));
+    Ok(String::from_utf8(label).ok().filter(|label| !label.is_empty()))
+}
+
+fn command(executable: &Path, program: &Program, names: Names<'_>) -> Command {
     let mut command = Command::new(executable);
     command.env_clear().env("LC_ALL", "C").env("PATH", SBIN.join(":")).args(program.arguments);
-    match (program.name, uuid) {
+    if let Some(label) = names.label {
+        command.args(["-L", label]);
+    }
+    match (program.name, names.uuid) {
         (_, None) => {}
         ("mkfs.xfs", Some(uuid)) => {
             command.arg("-m").arg(format!("uuid={uuid}"));
@@ -140,12 +185,29 @@ fn command(executable: &Path, program: &Program, uuid: Option<&str>) -> Command 
     command
 }
 
-fn run(mut command: Command) -> std::io::Result<(ExitStatus, String)> {
-    let mut child = command.spawn()?;
-    let mut kept = Vec::new();
-    if let Some(mut stderr) = child.stderr.take() {
-        keep_end(&mut stderr, &mut kept);
-    }
+/// Runs the program, which does not outlive this thread: half a file system that is finished later, by a program that
+/// nobody waits for, would be made over whatever came meanwhile.
+fn run(command: Command, is_stopped: &dyn Fn() -> bool) -> std::io::Result<(ExitStatus, String)> {
+    let mut child = process::spawn_bound(command, None)?;
+    let stderr = child.stderr.take();
+    let (sender, complaint) = channel();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        if let Some(mut stderr) = stderr {
+            keep_end(&mut stderr, &mut kept);
+        }
+        // Whoever runs the program waits for this.
+        let _ = sender.send(kept);
+    });
+    let kept = loop {
+        match complaint.recv_timeout(LOOK) {
+            Ok(kept) => break kept,
+            Err(RecvTimeoutError::Disconnected) => break Vec::new(),
+            // The output ends with the program, and so does this.
+            Err(RecvTimeoutError::Timeout) if is_stopped() => child.kill()?,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    };
     let status = child.wait()?;
     let text = String::from_utf8_lossy(&kept);
     Ok((status, text.split_whitespace().collect::<Vec<_>>().join(" ")))

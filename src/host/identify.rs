@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 
 use super::mountinfo::Mount;
-use super::{DeviceNumber, Errno, Error, Result, device, signature};
+use super::{DeviceNumber, Errno, Error, Result, attributes, device, signature};
 
 mod ioctl {
     nix::ioctl_read!(get_filesystem_uuid, 0x15, 0, super::FilesystemUuid);
@@ -209,8 +209,8 @@ fn superblock_uuid(mount: &Mount) -> Result<Option<String>> {
     Ok(signature::filesystem(&device, path)?.and_then(|found| found.uuid))
 }
 
-/// The extended attributes (xattr(7)) of what `descriptor` stands for, ACLs among them, as far as this process may read
-/// them. Empty where the file system has none.
+/// The extended attributes (xattr(7)) of what `descriptor` stands for, ACLs among them, as far as they are its own
+/// ([`attributes::is_own`]) and this process may read them. Empty where the file system has none.
 pub fn extended_attributes(
     descriptor: BorrowedFd<'_>,
     name: &Path,
@@ -221,7 +221,8 @@ pub fn extended_attributes(
         names => names.map_err(Error::of("listxattr", name))?,
     };
     let mut attributes = BTreeMap::new();
-    for attribute in names.split(|byte| *byte == 0).filter(|attribute| !attribute.is_empty()) {
+    let names = names.split(|byte| *byte == 0).filter(|attribute| !attribute.is_empty());
+    for attribute in names.filter(|attribute| attributes::is_own(attribute)) {
         match grown(|buffer| rustix::fs::getxattr(&path, attribute, buffer)) {
             Ok(value) => {
                 attributes.insert(OsString::from_vec(attribute.to_vec()), value);

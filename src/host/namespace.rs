@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use super::{Error, Result};
+use super::{Errno, Error, Result};
 
 /// Moves the calling thread, and every thread and process that it starts from now on, into a mount namespace of its own:
 /// mounts made there are seen by nobody else and vanish with the last process in it.
@@ -20,13 +20,15 @@ pub fn enter_private() -> Result<()> {
         .map_err(Error::of_nix("mount", root))
 }
 
-/// As [`enter_private`], for who is not root too: in a user namespace of its own, in which it is root and may mount.
+/// As [`enter_private`], for who may not mount too: in a user namespace of its own, in which it is root and may.
 ///
 /// The process must have one thread (unshare(2), `CLONE_NEWUSER`). `EPERM` where the kernel or its policy forbids user
 /// namespaces. Says whether a user namespace was needed.
 pub fn enter_private_unprivileged() -> Result<bool> {
-    if nix::unistd::geteuid().is_root() {
-        return enter_private().map(|()| false);
+    // Who one is says nothing: root of a container usually lacks CAP_SYS_ADMIN.
+    match enter_private() {
+        Err(error) if error.errno == Errno::PERM => {}
+        entered => return entered.map(|()| false),
     }
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
     unshare(CloneFlags::CLONE_NEWUSER).map_err(Error::of_nix("unshare(user)", Path::new("/")))?;
@@ -55,21 +57,39 @@ pub fn bind(source: &Path, path: &Path) -> Result<()> {
         .map_err(Error::of_nix("mount(bind)", path))
 }
 
+/// Takes away what is mounted at `path` and everything mounted beneath it, though somebody may still use it: what is in
+/// use goes with its last user.
+pub fn detach(path: &Path) -> Result<()> {
+    umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+        .map_err(Error::of_nix("umount2", path))
+}
+
 /// Runs `act` on a thread of its own in a private mount namespace and gives what it gives. Threads that `act` starts
 /// are in that namespace too; a runtime that it builds therefore is, with all of its threads.
 ///
 /// # Panics
-/// When `act` does, or when the namespace is refused.
+/// When `act` does, when the namespace is refused, or when `act` leaves a mount in a temporary directory: that directory
+/// could not be removed.
 #[cfg(test)]
 pub(crate) fn isolated<R: Send>(act: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             enter_private().unwrap();
-            act()
+            let before = temporary_mounts();
+            let result = act();
+            assert_eq!(temporary_mounts(), before);
+            result
         });
         match thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+#[cfg(test)]
+fn temporary_mounts() -> Vec<std::path::PathBuf> {
+    let table = super::mountinfo::MountTable::read().unwrap();
+    let points = table.iter().map(|mount| mount.mount_point.clone());
+    points.filter(|point| point.starts_with(std::env::temp_dir())).collect()
 }

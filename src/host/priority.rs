@@ -14,3 +14,23 @@ pub fn become_idle() {
         libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE << CLASS_SHIFT);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_became_idle_is_of_the_idle_class_and_no_other_thread_is() {
+        // SAFETY: the call takes two integers and touches no memory.
+        let class = || unsafe { libc::syscall(libc::SYS_ioprio_get, 1, 0) >> 13 };
+        let before = class();
+
+        let idle = std::thread::spawn(move || {
+            become_idle();
+            class()
+        });
+
+        assert_eq!(idle.join().unwrap(), 3);
+        assert_eq!(class(), before);
+    }
+}

@@ -52,6 +52,8 @@ pub struct Signature {
 pub enum Contents {
     /// Nothing, as far as the rule above can tell.
     Blank,
+    /// Nothing for who makes a file system on it ([`mark_erased`]); old blocks for who gets the device itself.
+    Erased,
     /// What these announce; at least one.
     Signatures(Vec<Signature>),
     /// No signature, but a byte that is not zero, in the block at this offset.
@@ -65,6 +67,7 @@ impl std::fmt::Display for Contents {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Blank => formatter.write_str("nothing"),
+            Self::Erased => formatter.write_str("the old blocks of an erased file system"),
             Self::Signatures(found) => {
                 let mut names: Vec<_> = found.iter().map(|signature| signature.name).collect();
                 names.dedup();
@@ -96,11 +99,24 @@ pub fn contents(device: &File, name: &Path) -> Result<Contents> {
     contents_of(device, size).map_err(read_error(name))
 }
 
+/// What an erased device begins with. Whatever is written to the beginning of the device takes it away, as every mkfs
+/// of the table does.
+const ERASED: &[u8] =
+    b"berth: this device was erased for a new file system; its blocks are the old ones\n";
+
+/// Marks an open device as one that holds no file system any more, and whose blocks are the old ones nevertheless.
+pub fn mark_erased(device: &File, name: &Path) -> Result<()> {
+    device.write_all_at(ERASED, 0).map_err(Error::of_io("pwrite", name))
+}
+
 fn contents_of(device: &impl FileExt, size: u64) -> std::io::Result<Contents> {
     let window = Window::load(device, size)?;
     let found = find_in(&window);
     if !found.is_empty() {
         return Ok(Contents::Signatures(found));
+    }
+    if window.is_erased() {
+        return Ok(Contents::Erased);
     }
     for (offset, bytes) in &window.parts {
         if let Some(index) = first_data(bytes) {
@@ -166,6 +182,15 @@ impl Window {
         self.parts.iter().find_map(|(start, bytes)| {
             let from = usize::try_from(offset.checked_sub(*start)?).ok()?;
             bytes.get(from..from.checked_add(length)?)
+        })
+    }
+
+    /// Whether the device has the mark of [`mark_erased`] and zeros around it.
+    fn is_erased(&self) -> bool {
+        self.parts.iter().all(|(offset, bytes)| match (offset, bytes.strip_prefix(ERASED)) {
+            (0, Some(rest)) => first_data(rest).is_none(),
+            (0, None) => false,
+            _ => first_data(bytes).is_none(),
         })
     }
 

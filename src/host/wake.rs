@@ -205,6 +205,7 @@ mod tests {
     use std::fs;
     use std::os::fd::BorrowedFd;
 
+    use proptest::prelude::*;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use super::super::loopback::LoopDevice;
@@ -281,5 +282,23 @@ mod tests {
     fn announcements_of_other_subsystems_do_not_concern() {
         assert!(is_about_block_device(b"add@/devices/x\0ACTION=add\0SUBSYSTEM=block\0"));
         assert!(!is_about_block_device(b"add@/devices/x\0SUBSYSTEM=net\0INTERFACE=block\0"));
+    }
+
+    proptest! {
+        #[test]
+        fn an_announcement_is_about_a_block_device_exactly_when_it_says_so(
+            before in proptest::collection::vec(any::<u8>(), 0..60),
+            after in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let pair = b"SUBSYSTEM=block".as_slice();
+            let said = |parts: &[&[u8]]| is_about_block_device(&parts.concat());
+
+            prop_assert!(said(&[&before, b"\0", pair, b"\0", &after]));
+            // Within another pair the bytes say nothing.
+            let others = said(&[&before]) || said(&[&after]);
+            for (left, right) in [(b"x", b"\0"), (b"\0", b"x")] {
+                prop_assert_eq!(said(&[&before, left, pair, right, &after]), others);
+            }
+        }
     }
 }

@@ -110,3 +110,15 @@ impl Noise {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_cannot_promise_zeros_says_so_and_is_no_error() {
+        let none = std::fs::File::options().write(true).open("/dev/null").unwrap();
+
+        assert_eq!(discard(&none, Path::new("/dev/null"), 0, 4096), Ok(false));
+    }
+}

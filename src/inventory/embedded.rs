@@ -22,7 +22,7 @@ use self::file::{Disk, File};
 use self::memory::Memory;
 use self::writer::{Change, Request, Writer};
 use super::{Cause, Error, Event, Inventory, Recorded, Version};
-use crate::volume::{LocalVolume, Spec, Status, VolumeName};
+use crate::volume::{LocalVolume, NodeName, Spec, Status, VolumeName};
 
 /// Requests that may wait for the writer; further callers wait for a place. Also the most that one transaction takes.
 const QUEUE: usize = 1024;
@@ -36,6 +36,7 @@ pub struct Embedded {
 
 /// The writer's thread and the ways to it.
 struct Running {
+    path: PathBuf,
     memory: Arc<Memory>,
     requests: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
@@ -91,6 +92,22 @@ pub enum OpenError {
         /// What this release reads and writes.
         known: u64,
     },
+    /// It is another node's.
+    #[error(
+        "{} has volume {volume} of node {recorded}, and this node is to be {given}, which would find its disks anew, the \
+         claimed ones too: give the old name with --node {recorded}, or another directory with --state",
+        file.display()
+    )]
+    Node {
+        /// The inventory's file.
+        file: PathBuf,
+        /// A volume in it.
+        volume: VolumeName,
+        /// The node that the volume is on.
+        recorded: NodeName,
+        /// The name that the node was given now.
+        given: NodeName,
+    },
     /// The directory or the file could not be made, read or written.
     #[error("{} could not be opened: check that it is a writable place with space left", path.display())]
     Io {
@@ -124,8 +141,22 @@ impl Embedded {
             .name("inventory".into())
             .spawn(move || writer.run(waiting))
             .map_err(|source| OpenError::io(&path, source))?;
-        let running = Running { memory, requests: Some(requests), thread: Some(thread) };
+        let running = Running { path, memory, requests: Some(requests), thread: Some(thread) };
         Ok(Self { running: Arc::new(running) })
+    }
+
+    /// Makes sure that every volume is on `node`, for a store that one node has to itself.
+    pub fn require_node(&self, node: &NodeName) -> Result<(), OpenError> {
+        let volumes = self.running.memory.volumes();
+        let other = volumes.iter().map(|recorded| &recorded.volume).find(|v| v.spec.node != *node);
+        other.map_or(Ok(()), |volume| {
+            Err(OpenError::Node {
+                file: self.running.path.clone(),
+                volume: volume.name.clone(),
+                recorded: volume.spec.node.clone(),
+                given: node.clone(),
+            })
+        })
     }
 
     /// Ends the store, for every clone: what was asked before is written, what is asked afterwards is refused, watches

@@ -251,4 +251,13 @@ mod tests {
             assert!(wrong.parse::<Address>().is_err(), "{wrong:?} was taken");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_address_that_reads_the_same_again_or_is_refused(text in "(\\PC{0,9}|[a-z0-9.\\[\\]:]{0,20})(:[0-9]{0,6})?") {
+            if let Ok(address) = text.parse::<Address>() {
+                proptest::prop_assert_eq!(address.to_string().parse(), Ok(address));
+            }
+        }
+    }
 }

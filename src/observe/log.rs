@@ -27,11 +27,31 @@ pub enum Format {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level(String);
 
-impl std::str::FromStr for Level {
-    type Err = ParseError;
+/// A text that says nothing of what is logged.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidLevel {
+    /// A word that is no level. As a filter it would be the name of a part of the program, and everything else silent.
+    #[error(
+        "{0:?} is no level: write error, warn, info, debug, trace or off, or a filter like berth::clean=debug,info"
+    )]
+    Word(String),
+    /// A filter that is not understood.
+    #[error(transparent)]
+    Filter(#[from] ParseError),
+}
 
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        let plain = ["error", "warn", "info", "debug", "trace"].contains(&text);
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+impl std::str::FromStr for Level {
+    type Err = InvalidLevel;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLevel> {
+        let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+        let is_word = |part: &str| !part.contains(['=', '[']) && !is_level(part);
+        if let Some(word) = text.split(',').find(|part| is_word(part)) {
+            return Err(InvalidLevel::Word(word.to_owned()));
+        }
+        let plain = is_level(text);
         let filter = if plain {
             let quiet = QUIET.iter().map(|target| format!(",{target}=warn"));
             text.to_owned() + &quiet.collect::<String>()
@@ -135,7 +155,29 @@ mod tests {
 
     #[test]
     fn a_filter_that_means_nothing_is_refused() {
-        assert!("berth=loud".parse::<Level>().is_err());
-        assert!("berth=debug,info".parse::<Level>().is_ok());
+        for wrong in ["berth=loud", "inof", "info,berth", "", "info,", "3"] {
+            assert!(wrong.parse::<Level>().is_err(), "{wrong:?} was taken");
+        }
+        for right in ["berth=debug,info", "INFO", "off", "warn,berth::clean=trace", "[call]=debug"]
+        {
+            assert!(right.parse::<Level>().is_ok(), "{right:?} was refused");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever is taken says at which level something is logged.
+        #[test]
+        fn any_text_is_a_filter_with_a_level_or_is_refused(
+            text in "(\\PC{0,12}|(info|berth|berth::clean|\\[call\\]|[a-z]{1,5})?(=(debug|off|[a-z]{0,4}))?(,[a-z=\\[]{0,6})?)"
+        ) {
+            if let Ok(level) = text.parse::<Level>() {
+                let named = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+                proptest::prop_assert!(
+                    text.split(',').all(|part| part.contains(['=', '[']) || named(part)),
+                    "{text:?}"
+                );
+                drop(level.filter());
+            }
+        }
     }
 }

@@ -2,12 +2,13 @@
 //! verified. Blocks.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 use super::error::Error;
 use super::plan::{self, Contents, PoolRule, Prepare, Unprepared};
 use super::shown::Subject;
 use super::stage::Staging;
+use crate::host::beneath::Directory;
 use crate::host::device::{self, Access};
 use crate::host::mount::Detached;
 use crate::host::{self, Errno, format, signature};
@@ -48,7 +49,7 @@ impl Staging {
         // A format that was begun may have left signatures and no superblock at its place.
         let known = known.or_else(|| recorded.map(|begun| begun.fs_type.clone()));
         Ok(match (&found, known) {
-            (signature::Contents::Blank, _) => Contents::Blank,
+            (signature::Contents::Blank | signature::Contents::Erased, _) => Contents::Blank,
             (signature::Contents::Data { .. }, _) => Contents::Data(found.to_string()),
             // A member of a RAID may look like the file system on the whole of it.
             (signature::Contents::Signatures(all), Some(known))
@@ -106,22 +107,15 @@ impl Staging {
     }
 
     fn check_empty(&self, subject: &Subject, mount: &Detached, fs_type: &str) -> Result<(), Error> {
-        let path = format!("/proc/self/fd/{}", mount.as_fd().as_raw_fd());
-        let failed = |error: std::io::Error| {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            self.host(host::Error {
-                call: "readdir",
-                path: subject.source.path().to_owned(),
-                errno,
-            })
-        };
-        for entry in std::fs::read_dir(path).map_err(failed)? {
-            if entry.map_err(failed)?.file_name() != "lost+found" {
+        let root = Directory::open(mount.as_fd(), subject.source.path());
+        let keeps_lost_and_found = fs_type.starts_with("ext");
+        match root.and_then(|root| root.held(keeps_lost_and_found)).map_err(|e| self.host(e))? {
+            None => Ok(()),
+            Some(_) => {
                 let found = format!("{fs_type} with data in it");
-                return Err(self.unprepared(subject, Unprepared::NotBlank(found)));
+                Err(self.unprepared(subject, Unprepared::NotBlank(found)))
             }
         }
-        Ok(())
     }
 
     /// Mounts the file system, detached, and makes sure that it is on the device that was verified.

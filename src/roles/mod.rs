@@ -4,10 +4,11 @@ pub mod reload;
 pub mod standalone;
 
 use std::future::Future;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -23,14 +24,48 @@ pub enum Ends {
 /// The long-lived tasks of a role. Any that ends by itself ends the process: half a driver is worse than none.
 #[derive(Debug, Default)]
 pub struct Tasks {
-    first: JoinSet<Ended>,
-    last: JoinSet<Ended>,
-    cancel_first: CancellationToken,
-    cancel_last: CancellationToken,
+    first: Group,
+    last: Group,
+}
+
+/// Tasks that end together.
+#[derive(Debug, Default)]
+struct Group {
+    tasks: JoinSet<Ended>,
+    /// The names of those that run.
+    names: Vec<&'static str>,
+    cancel: CancellationToken,
 }
 
 /// A task that has ended, with its name.
 type Ended = (&'static str, anyhow::Result<()>);
+
+/// How long the tasks of a group have to end. What hangs longer, as on a device that does not answer, is left.
+const DRAIN: Duration = Duration::from_secs(15);
+
+impl Group {
+    /// The next task to end; none when there is none left.
+    async fn next(&mut self) -> Option<Result<Ended, JoinError>> {
+        let ended = self.tasks.join_next().await?;
+        if let Ok((ended, _)) = &ended {
+            self.names.retain(|name| name != ended);
+        }
+        Some(ended)
+    }
+
+    async fn drain(&mut self) {
+        self.cancel.cancel();
+        let ended = async { while self.next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, ended).await.is_err() {
+            for task in &self.names {
+                warn!(
+                    task,
+                    "a part of the server hangs and is left; the next start takes up what it was at"
+                );
+            }
+        }
+    }
+}
 
 impl Tasks {
     /// Starts a task that runs until the token that it is given is cancelled.
@@ -42,12 +77,13 @@ impl Tasks {
     ) where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let (tasks, token) = match ends {
-            Ends::First => (&mut self.first, &self.cancel_first),
-            Ends::Last => (&mut self.last, &self.cancel_last),
+        let group = match ends {
+            Ends::First => &mut self.first,
+            Ends::Last => &mut self.last,
         };
-        let task = task(token.clone());
-        tasks.spawn(async move { (name, task.await) });
+        let task = task(group.cancel.clone());
+        group.names.push(name);
+        group.tasks.spawn(async move { (name, task.await) });
     }
 
     /// Runs until a signal asks to end or a task fails, then cancels every task and waits for them. A second signal
@@ -59,8 +95,8 @@ impl Tasks {
                 info!(signal = name, "ending: calls in flight finish, wipes stop at a safe point");
                 None
             }
-            Some(ended) = self.first.join_next() => Some(unexpected(ended)),
-            Some(ended) = self.last.join_next() => Some(unexpected(ended)),
+            Some(ended) = self.first.next() => Some(unexpected(ended)),
+            Some(ended) = self.last.next() => Some(unexpected(ended)),
         };
         tokio::select! {
             () = self.drain() => {}
@@ -73,16 +109,12 @@ impl Tasks {
     }
 
     async fn drain(&mut self) {
-        self.cancel_first.cancel();
-        while self.first.join_next().await.is_some() {}
-        self.cancel_last.cancel();
-        while self.last.join_next().await.is_some() {}
+        self.first.drain().await;
+        self.last.drain().await;
     }
 }
 
-fn unexpected(
-    ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>,
-) -> anyhow::Error {
+fn unexpected(ended: Result<Ended, JoinError>) -> anyhow::Error {
     match ended {
         Ok((name, Ok(()))) => anyhow!("the {name} ended by itself"),
         Ok((name, Err(error))) => error.context(format!("the {name} failed")),
@@ -139,6 +171,19 @@ mod tests {
         let error = tasks.run_until_signal().await.unwrap_err();
 
         assert_eq!(format!("{error:#}"), "the cleaner failed: out of order");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_hangs_is_not_waited_for_for_ever() {
+        let mut tasks = Tasks::default();
+        tasks.start("server", Ends::First, |_| std::future::pending());
+        tasks.start("scanner", Ends::Last, |_| async { Ok(()) });
+        let began = tokio::time::Instant::now();
+
+        let error = tasks.run_until_signal().await.unwrap_err();
+
+        assert_eq!(error.to_string(), "the scanner ended by itself");
+        assert_eq!(began.elapsed(), DRAIN);
     }
 
     #[tokio::test]

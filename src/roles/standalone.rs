@@ -38,6 +38,7 @@ pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
     };
     let sockets = Sockets::listen(&options)?;
     let inventory = Embedded::open(&options.state)?;
+    inventory.require_node(&node)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         %node,
@@ -50,13 +51,8 @@ pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
 
     let mut tasks = Tasks::default();
     parts.start(&mut tasks, options, sockets, http);
-    let publisher = parts.publisher.clone();
     drop(parts);
     let ended = tasks.run_until_signal().await;
-
-    if tokio::time::timeout(DRAIN, publisher.drain()).await.is_err() {
-        warn!("mounts under way did not end in time; the next start takes them up again");
-    }
     inventory.close().await;
     ended
 }
@@ -112,7 +108,10 @@ impl Parts {
             inventory.clone(),
             node.clone(),
             metrics.clone(),
-            CleanerOptions { concurrency: options.wipes.into() },
+            CleanerOptions {
+                concurrency: options.wipes.into(),
+                locks: options.state.join("wipes"),
+            },
         );
         let discovery =
             Discovery::new(inventory.clone(), node.clone(), pools.subscribe(), metrics.clone())
@@ -134,6 +133,14 @@ impl Parts {
                 Ok(server.serve(socket, token).await?)
             });
         }
+        let publisher = self.publisher.clone();
+        tasks.start("publisher", Ends::Last, |token| async move {
+            token.cancelled().await;
+            if tokio::time::timeout(DRAIN, publisher.drain()).await.is_err() {
+                warn!("mounts under way did not end in time; the next start takes them up again");
+            }
+            Ok(())
+        });
         let (metrics, inventory) = (self.metrics.clone(), self.inventory.clone());
         tasks.start("metrics", Ends::Last, |token| async move {
             gauges::follow(inventory, metrics, token).await;

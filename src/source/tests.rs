@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::*;
 use crate::host::loopback::LoopDevice;
+use crate::host::mount::fixture::scratch;
 use crate::host::namespace::isolated;
 use crate::volume::{DeviceIdentity, fixture};
 
@@ -50,8 +51,7 @@ fn recorded(path: &Path) -> LocalVolume {
 #[test]
 fn a_plain_directory_is_told_by_its_inode_birth_and_place_on_its_file_system() {
     isolated(|| {
-        let base = tempfile::tempdir().unwrap();
-        tmpfs(base.path());
+        let (base, _) = scratch();
         let path = base.path().join("a/b");
         fs::create_dir_all(&path).unwrap();
 
@@ -69,7 +69,7 @@ fn a_plain_directory_is_told_by_its_inode_birth_and_place_on_its_file_system() {
 fn a_file_system_is_the_same_after_it_was_unmounted_and_mounted_again() {
     for fs_type in ["ext4", "xfs"] {
         isolated(|| {
-            let base = tempfile::tempdir().unwrap();
+            let (base, _) = scratch();
             let (_file, device) = formatted(base.path(), fs_type, 320);
             let path = base.path().join("v1");
             mount(&[device.path().to_str().unwrap()], &path);
@@ -93,7 +93,7 @@ fn a_file_system_is_the_same_after_it_was_unmounted_and_mounted_again() {
 #[test]
 fn another_tmpfs_at_the_same_path_is_another_source() {
     isolated(|| {
-        let base = tempfile::tempdir().unwrap();
+        let (base, _) = scratch();
         let path = base.path().join("v1");
         tmpfs(&path);
         let volume = recorded(&path);
@@ -107,8 +107,7 @@ fn another_tmpfs_at_the_same_path_is_another_source() {
 #[test]
 fn a_bind_mount_and_a_symlink_lead_to_the_one_directory() {
     isolated(|| {
-        let base = tempfile::tempdir().unwrap();
-        tmpfs(base.path());
+        let (base, _) = scratch();
         let (real, bound, link) =
             (base.path().join("real"), base.path().join("bound"), base.path().join("link"));
         fs::create_dir(&real).unwrap();
@@ -129,11 +128,11 @@ fn a_bind_mount_and_a_symlink_lead_to_the_one_directory() {
 #[test]
 fn a_mount_that_is_younger_than_the_table_is_found() {
     isolated(|| {
-        let base = tempfile::tempdir().unwrap();
+        let (_base, path) = scratch();
         let old = MountTable::read().unwrap();
-        tmpfs(base.path());
+        tmpfs(&path.join("v1"));
 
-        assert!(Source::look_in(base.path(), &old).unwrap().facts().is_mount);
+        assert!(Source::look_in(&path.join("v1"), &old).unwrap().facts().is_mount);
     });
 }
 

@@ -36,6 +36,7 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
             tenancy: Tenancy(0),
             claim: None,
             clean: None,
+            clean_asked: None,
             cordoned: false,
         },
         status: Status {

@@ -59,6 +59,10 @@ pub struct Spec {
     /// volume that holds data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clean: Option<CleanPolicy>,
+    /// When a person last ordered that wipe. An order that is given again is another order: what kept the wipe from
+    /// succeeding may be mended, and it is tried at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean_asked: Option<Timestamp>,
     /// Whether a person said that it is not to be claimed again.
     #[serde(default)]
     pub cordoned: bool,
@@ -178,6 +182,9 @@ pub struct Remount {
     pub fs_type: String,
     /// The UUID that the new file system gets: the old one's, so that the volume stays the same volume.
     pub uuid: String,
+    /// The label that it gets: the old one's, by which it may be mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Options of the mount and of the file system, comma-separated as in `/proc/self/mountinfo`.
     pub options: String,
 }

@@ -43,7 +43,7 @@ fn a_held_dirty_lost_or_cordoned_volume_is_not_claimed() {
 #[test]
 fn a_late_release_of_an_old_tenancy_leaves_the_new_tenant_alone() {
     let mut volume = released();
-    volume.status = volume.cleaned(Tenancy(1), CleanReason::Wiped, NOW).unwrap();
+    volume.status = volume.cleaned(Tenancy(1), &delete(), CleanReason::Wiped, NOW).unwrap();
     volume.spec = volume.claimed(claim("pvc-2"), delete()).unwrap();
 
     let refused = volume.released(Tenancy(1)).unwrap_err();
@@ -83,7 +83,7 @@ fn a_volume_that_is_mounted_is_neither_given_away_nor_said_to_be_clean() {
     assert_eq!(refused, ClaimRefused::Published { paths: vec!["/pods/1".into()] });
     assert!(!free.is_claimable());
     assert_eq!(free.phase(), Phase::Dirty);
-    assert_eq!(wiped.cleaned(Tenancy(1), CleanReason::Wiped, NOW), None);
+    assert_eq!(wiped.cleaned(Tenancy(1), &delete(), CleanReason::Wiped, NOW), None);
 }
 
 #[test]
@@ -110,16 +110,38 @@ fn an_order_to_wipe_does_not_change_the_policy_that_a_tenant_was_promised() {
     let volume = claimed_by("pvc-1");
     let weaker = CleanPolicy { method: CleanMethod::None, verify: false };
 
-    assert_eq!(volume.ordered_clean(weaker), volume.spec);
+    assert_eq!(volume.ordered_clean(weaker.clone()), volume.spec);
+    assert_eq!(volume.asked_to_clean(weaker, NOW), volume.spec);
 }
 
 #[test]
 fn a_wipe_of_another_tenancy_than_the_latest_never_makes_a_volume_clean() {
     let volume = released();
 
-    assert_eq!(volume.cleaned(Tenancy(0), CleanReason::Wiped, NOW), None);
-    assert_eq!(volume.cleaning(cleaning(0), NOW), None);
-    assert_eq!(claimed_by("pvc-1").cleaned(Tenancy(1), CleanReason::Wiped, NOW), None);
+    assert_eq!(volume.cleaned(Tenancy(0), &delete(), CleanReason::Wiped, NOW), None);
+    assert_eq!(volume.cleaning(cleaning(0), &delete(), NOW), None);
+    assert_eq!(claimed_by("pvc-1").cleaned(Tenancy(1), &delete(), CleanReason::Wiped, NOW), None);
+}
+
+#[test]
+fn an_order_given_during_a_wipe_is_not_carried_out_by_the_wipe_before_it() {
+    let mut volume = released();
+    volume.status = volume.cleaning(cleaning(1), &delete(), NOW).unwrap();
+    let shred = CleanPolicy { method: CleanMethod::Shred { passes: 3 }, verify: true };
+    volume.spec = volume.ordered_clean(shred.clone());
+
+    assert_eq!(volume.cleaned(Tenancy(1), &delete(), CleanReason::Wiped, NOW), None);
+    assert_eq!(volume.cleaning(cleaning(1), &delete(), NOW), None);
+    assert!(volume.cleaned(Tenancy(1), &shred, CleanReason::Wiped, NOW).is_some());
+}
+
+#[test]
+fn to_wipe_nothing_is_never_ordered() {
+    let volume = released();
+
+    let none = CleanPolicy { method: CleanMethod::None, verify: false };
+
+    assert_eq!(volume.ordered_clean(none), volume.spec);
 }
 
 #[test]
@@ -130,11 +152,11 @@ fn the_phase_follows_the_life_of_a_volume() {
     assert_eq!(volume.phase(), Phase::Claimed);
     volume.spec = volume.released(Tenancy(1)).unwrap();
     assert_eq!(volume.phase(), Phase::Cleaning);
-    volume.status = volume.cleaning(cleaning(1), NOW).unwrap();
+    volume.status = volume.cleaning(cleaning(1), &delete(), NOW).unwrap();
     assert_eq!(volume.phase(), Phase::Cleaning);
     volume.status = volume.not_cleaned(CleanReason::WipeFailed, "not wiped", NOW);
     assert_eq!(volume.phase(), Phase::Dirty);
-    volume.status = volume.cleaned(Tenancy(1), CleanReason::Wiped, NOW).unwrap();
+    volume.status = volume.cleaned(Tenancy(1), &delete(), CleanReason::Wiped, NOW).unwrap();
     assert_eq!(volume.phase(), Phase::Available);
     volume.status.conditions.healthy = holds(false, HealthReason::Missing);
     assert_eq!(volume.phase(), Phase::Lost);
@@ -192,7 +214,9 @@ impl World {
             }
             Step::Order => volume.spec = volume.ordered_clean(delete()),
             Step::Clean(tenancy) => {
-                if let Some(status) = volume.cleaned(Tenancy(*tenancy), CleanReason::Wiped, NOW) {
+                if let Some(status) =
+                    volume.cleaned(Tenancy(*tenancy), &delete(), CleanReason::Wiped, NOW)
+                {
                     assert!(volume.spec.claim.is_none(), "a tenant's volume was wiped");
                     self.data_of = None;
                     volume.status = status;

@@ -7,8 +7,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Claim, CleanPolicy, CleanReason, Cleaning, Condition, HealthReason, LocalVolume, Spec, Status,
-    Tenancy,
+    Claim, CleanMethod, CleanPolicy, CleanReason, Cleaning, Condition, HealthReason, LocalVolume,
+    Spec, Status, Tenancy,
 };
 
 /// Why a volume is not given to a claim.
@@ -80,7 +80,8 @@ impl LocalVolume {
             return Err(ClaimRefused::Cordoned);
         }
         let tenancy = self.spec.tenancy.next();
-        Ok(Spec { tenancy, claim: Some(claim), clean: Some(clean), ..self.spec.clone() })
+        let (claim, clean) = (Some(claim), Some(clean));
+        Ok(Spec { tenancy, claim, clean, clean_asked: None, ..self.spec.clone() })
     }
 
     /// Ends `tenancy`. A tenancy that is over already and was the latest gives the spec unchanged.
@@ -96,13 +97,21 @@ impl LocalVolume {
     }
 
     /// Orders a wipe by `policy`. It takes effect once nobody holds the volume; an order for a tenancy under way is the
-    /// policy recorded with its claim and is not replaced.
+    /// policy recorded with its claim and is not replaced. To wipe nothing is no wipe, and is not ordered.
     #[must_use]
     pub fn ordered_clean(&self, policy: CleanPolicy) -> Spec {
-        if self.spec.claim.is_some() {
+        if self.spec.claim.is_some() || policy.method == CleanMethod::None {
             return self.spec.clone();
         }
         Spec { clean: Some(policy), ..self.spec.clone() }
+    }
+
+    /// As [`LocalVolume::ordered_clean`], by a person and now: an order that has been tried in vain is a new one.
+    #[must_use]
+    pub fn asked_to_clean(&self, policy: CleanPolicy, now: Timestamp) -> Spec {
+        let spec = self.ordered_clean(policy);
+        let clean_asked = if spec.claim.is_some() { spec.clean_asked } else { Some(now) };
+        Spec { clean_asked, ..spec }
     }
 
     /// Says whether the volume may be claimed again.
@@ -119,19 +128,37 @@ impl LocalVolume {
         Ok(())
     }
 
-    /// The agent begins, or resumes, the wipe after `cleaning.tenancy`. Absent when that is not what is due.
-    pub fn cleaning(&self, cleaning: Cleaning, now: Timestamp) -> Option<Status> {
-        let due = self.needs_cleaning() && cleaning.tenancy == self.spec.tenancy;
+    /// Whether a wipe after `tenancy` by `policy` is what is due. Another order is not carried out by it.
+    pub fn is_due(&self, tenancy: Tenancy, policy: &CleanPolicy) -> bool {
+        let ordered = self.spec.clean.as_ref() == Some(policy);
+        self.needs_cleaning() && ordered && tenancy == self.spec.tenancy
+    }
+
+    /// The agent begins, or resumes, the wipe by `policy` after `cleaning.tenancy`. Absent when that is not what is due.
+    pub fn cleaning(
+        &self,
+        cleaning: Cleaning,
+        policy: &CleanPolicy,
+        now: Timestamp,
+    ) -> Option<Status> {
+        let due = self.is_due(cleaning.tenancy, policy);
         let message =
             format!("being wiped after tenancy {} by {}", cleaning.tenancy, cleaning.method);
         let clean = clean_condition(self, CleanReason::Cleaning, &message, now);
         due.then(|| self.with_clean(clean, |status| status.cleaning = Some(cleaning)))
     }
 
-    /// The wipe after `tenancy` is done and the volume is empty. Absent when a claim or a mount came in between or
-    /// another tenancy is due, which the rules make impossible and this makes harmless.
-    pub fn cleaned(&self, tenancy: Tenancy, reason: CleanReason, now: Timestamp) -> Option<Status> {
-        let due = self.needs_cleaning() && tenancy == self.spec.tenancy;
+    /// The wipe after `tenancy` by `policy` is done and the volume is empty. Absent when another order came in between,
+    /// which is still to be carried out, or when a claim or a mount did or another tenancy is due, which the rules make impossible and
+    /// this makes harmless.
+    pub fn cleaned(
+        &self,
+        tenancy: Tenancy,
+        policy: &CleanPolicy,
+        reason: CleanReason,
+        now: Timestamp,
+    ) -> Option<Status> {
+        let due = self.is_due(tenancy, policy);
         let due = due && self.status.published.is_empty();
         let message = match reason {
             CleanReason::LeftAsIs => format!("left as tenancy {tenancy} left it"),

@@ -12,6 +12,7 @@ use berth::csi::proto::csi_v1::{self as csi, ProbeRequest};
 use berth::csi::proto::operator_v1alpha1 as operator;
 use berth::csi::proto::operator_v1alpha1::operator_client::OperatorClient;
 use berth::volume::{LocalVolume, Phase};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -55,7 +56,7 @@ impl Berth {
             .arg(host.path("state"))
             .arg("--endpoint")
             .arg(endpoint(host))
-            .args(["--node", "node-a"])
+            .env("BERTH_NODE", "node-a")
             .args(arguments)
             .stderr(stderr)
             .spawn()
@@ -189,9 +190,14 @@ impl Berth {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// The process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends the server a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Ends the server as a power cut would.
@@ -202,7 +208,7 @@ impl Berth {
 
     /// Asks the server to end (SIGTERM) and gives its exit status.
     pub fn stop(mut self) -> ExitStatus {
-        super::run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
+        self.signal(Signal::TERM);
         self.child.wait().unwrap()
     }
 

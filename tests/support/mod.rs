@@ -3,12 +3,14 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     clippy::expect_used,
     clippy::unwrap_used,
     reason = "each test binary uses a part of it, and a test panics where something is not as it must be"
 )]
 
 pub mod berth;
+pub mod held;
 pub mod requests;
 
 use std::fs::{self, File};
@@ -21,6 +23,7 @@ use ::berth::host::namespace;
 use tempfile::TempDir;
 
 pub use berth::Berth;
+pub use held::HeldMkfs;
 
 /// A mebibyte.
 pub const MIB: u64 = 1 << 20;
@@ -114,6 +117,13 @@ impl Host {
     /// Detaches every loop device; those in use go with their last user.
     pub fn detach_devices(&mut self) {
         self.loops.clear();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // What is mounted on the directory would keep it from being removed.
+        let _ = namespace::detach(self.directory.path());
     }
 }
 

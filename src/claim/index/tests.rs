@@ -288,7 +288,8 @@ fn after(volume: Option<&LocalVolume>, number: usize, step: Step) -> Option<Loca
         Step::Release => next.spec = volume.released(volume.spec.tenancy).ok()?,
         Step::Clean => {
             let (tenancy, now) = (volume.spec.tenancy, jiff::Timestamp::UNIX_EPOCH);
-            next.status = volume.cleaned(tenancy, CleanReason::Wiped, now)?;
+            next.status =
+                volume.cleaned(tenancy, volume.spec.clean.as_ref()?, CleanReason::Wiped, now)?;
         }
         Step::Lose => next.status.conditions.healthy = holds(false, HealthReason::Missing),
         Step::Grow => next.status.capacity = Bytes(volume.status.capacity.0 + 1),

@@ -45,7 +45,12 @@ async fn perform(act: Act, store: Embedded, claims: Claims<Embedded>) {
         }
         Act::Clean { volume: number } => {
             let wiped = |volume: &LocalVolume| {
-                volume.cleaned(volume.spec.tenancy, CleanReason::Wiped, Timestamp::UNIX_EPOCH)
+                volume.cleaned(
+                    volume.spec.tenancy,
+                    volume.spec.clean.as_ref()?,
+                    CleanReason::Wiped,
+                    Timestamp::UNIX_EPOCH,
+                )
             };
             let _ = store.modify_status(&volume(number).name, wiped).await;
         }

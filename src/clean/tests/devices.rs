@@ -1,12 +1,11 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 
-use super::super::CleanPolicy;
 use super::world::{World, in_world};
 use crate::host::device::{self, Access};
 use crate::host::mount::fixture::{Disk, bind, mount, unmount};
 use crate::host::signature::{self, Contents};
-use crate::volume::{CleanMethod, CleanReason, LocalVolume, Mode, VolumeName};
+use crate::volume::{CleanMethod, CleanReason, Mode, VolumeName};
 
 const MIB: usize = 8;
 
@@ -87,9 +86,9 @@ fn a_device_whose_node_is_mounted_for_a_pod_is_not_wiped() {
 }
 
 #[test]
-fn a_device_of_a_filesystem_pool_is_blank_again_after_a_tenant_had_a_file_system_on_it() {
+fn a_device_of_a_filesystem_pool_is_erased_after_a_tenant_had_a_file_system_on_it() {
     in_world(async |world| {
-        let disk = Disk::blank(64);
+        let disk = Disk::blank(320);
         let path = world.base.join("disk");
         symlink(disk.path(), &path).unwrap();
         let name = world.released(&path, Mode::Filesystem, CleanMethod::Delete).await;
@@ -101,7 +100,30 @@ fn a_device_of_a_filesystem_pool_is_blank_again_after_a_tenant_had_a_file_system
 
         world.cleaned(&name).await;
 
-        assert_eq!(signature::contents(&disk.open(), disk.path()).unwrap(), Contents::Blank);
+        let contents = || signature::contents(&disk.open(), disk.path()).unwrap();
+        assert_eq!(contents(), Contents::Erased);
+        for fs_type in ["ext4", "xfs"] {
+            crate::host::format::make(&disk.open(), disk.path(), fs_type, None).unwrap();
+            let Contents::Signatures(found) = contents() else { panic!("{:?}", contents()) };
+            assert!(found.iter().all(|signature| signature.name == fs_type), "{found:?}");
+        }
+    });
+}
+
+#[test]
+fn a_device_whose_signatures_alone_a_command_took_off_is_not_taken_for_a_blank_one() {
+    in_world(async |world| {
+        let disk = Disk::blank(MIB as u64);
+        let path = world.base.join("disk");
+        symlink(disk.path(), &path).unwrap();
+        let command = vec!["/bin/true".to_owned()];
+        let method = CleanMethod::Command { command, timeout: 60 };
+        let name = world.released(&path, Mode::Filesystem, method).await;
+
+        world.cleaned(&name).await;
+
+        let contents = signature::contents(&disk.open(), disk.path()).unwrap();
+        assert_eq!(contents, Contents::Erased);
     });
 }
 
@@ -115,26 +137,6 @@ fn a_device_that_does_not_read_zero_after_its_command_is_not_offered() {
         let said = world.refused(&name, CleanReason::VerifyFailed).await;
 
         assert!(said.contains("at byte 0"), "{said}");
-    });
-}
-
-#[test]
-fn many_volumes_are_wiped_though_only_two_at_a_time() {
-    in_world(async |world| {
-        let mut names = Vec::new();
-        for number in 0..10 {
-            let path = world.base.join(format!("d{number}"));
-            fs::create_dir(&path).unwrap();
-            fs::write(path.join("data"), "").unwrap();
-            let policy = CleanPolicy { method: CleanMethod::Delete, verify: false };
-            names.push(world.released_by(&path, Mode::Filesystem, policy).await);
-        }
-        let (cancel, running) = world.clean();
-        for name in &names {
-            world.until(name, LocalVolume::is_claimable).await;
-        }
-        cancel.cancel();
-        running.await.unwrap();
     });
 }
 

@@ -1,10 +1,14 @@
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use super::super::verify;
 use super::world::{World, in_world};
+use crate::host::attributes;
+use crate::host::beneath::Directory;
 use crate::host::mount::fixture::{Disk, bind, mount, tmpfs, unmount};
-use crate::volume::{CleanMethod, CleanPolicy, CleanReason, LocalVolume, Mode};
+use crate::volume::{CleanMethod, CleanReason, LocalVolume, Mode};
 
 pub(super) fn entries(path: &Path) -> Vec<String> {
     let names = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
@@ -177,11 +181,7 @@ fn a_wipe_that_an_agent_left_half_done_is_ended_by_the_next() {
         let left = world.volume(&name).await;
         assert!(left.status.cleaning.is_some() && !left.is_claimable());
 
-        let order = |volume: &LocalVolume| {
-            let policy = CleanPolicy { method: CleanMethod::Delete, verify: true };
-            Ok::<_, crate::inventory::Error>(volume.ordered_clean(policy))
-        };
-        crate::inventory::Inventory::modify_spec(&world.inventory, &name, order).await.unwrap();
+        world.order(&name, CleanMethod::Delete).await;
         world.cleaned(&name).await;
 
         assert_eq!(entries(&path), [""; 0]);
@@ -201,6 +201,20 @@ fn a_command_is_told_what_to_wipe_and_must_leave_nothing() {
 }
 
 #[test]
+fn a_wipe_lets_the_reads_and_writes_of_others_go_first() {
+    in_world(async |world| {
+        let said = world.base.join("class");
+        let script = format!("ionice > {}", said.display());
+        let (_, name) = volume(world, command(&script, 60)).await;
+
+        world.cleaned(&name).await;
+
+        // A program has the class of the thread that started it.
+        assert_eq!(fs::read_to_string(said).unwrap().trim(), "idle");
+    });
+}
+
+#[test]
 fn a_command_that_leaves_something_does_not_make_a_volume_clean() {
     in_world(async |world| {
         let (path, name) = volume(world, command("true", 60)).await;
@@ -208,7 +222,7 @@ fn a_command_that_leaves_something_does_not_make_a_volume_clean() {
 
         let said = world.refused(&name, CleanReason::VerifyFailed).await;
 
-        assert!(said.contains("data in"), "{said}");
+        assert!(said.contains("v1/data was read back"), "{said}");
     });
 }
 
@@ -222,6 +236,41 @@ fn a_policy_of_none_leaves_the_data_to_the_next_tenant_and_says_so() {
 
         assert_eq!(left.status.conditions.clean.reason, CleanReason::LeftAsIs);
         assert_eq!(entries(&path), ["data"]);
+    });
+}
+
+#[test]
+fn a_volume_that_is_left_as_it_is_is_not_offered_while_a_mount_of_it_remains() {
+    in_world(async |world| {
+        let (path, name) = volume(world, CleanMethod::None).await;
+        let target = world.base.join("pods/target");
+        bind(&path, &target);
+
+        let said = world.refused(&name, CleanReason::StillInUse).await;
+
+        assert!(said.contains("pods/target"), "{said}");
+        unmount(&target);
+        assert_eq!(
+            world.cleaned(&name).await.status.conditions.clean.reason,
+            CleanReason::LeftAsIs
+        );
+    });
+}
+
+#[test]
+fn an_order_that_is_given_during_a_wipe_takes_its_place() {
+    in_world(async |world| {
+        let (path, name) = volume(world, command("exec sleep 600", 600)).await;
+        fs::write(path.join("data"), "").unwrap();
+        let (cancel, running) = world.clean();
+        world.until(&name, |volume| volume.status.cleaning.is_some()).await;
+
+        world.order(&name, CleanMethod::Delete).await;
+
+        world.until(&name, LocalVolume::is_claimable).await;
+        assert_eq!(entries(&path), [""; 0]);
+        cancel.cancel();
+        running.await.unwrap();
     });
 }
 
@@ -240,4 +289,53 @@ fn lost_and_found_of_ext4_stays_and_what_was_put_in_it_goes() {
         assert_eq!(entries(&path), ["lost+found"]);
         assert_eq!(entries(&path.join("lost+found")), [""; 0]);
     });
+}
+
+/// What a tenant with root can say to the next one by `lost+found` itself.
+fn mark(lost_and_found: &Path) {
+    let marked = attributes::Attributes {
+        uid: 1000,
+        gid: 1000,
+        mode: 0o777,
+        xattrs: [("user.message".into(), b"secret".to_vec())].into(),
+    };
+    let open = fs::File::open(lost_and_found).unwrap();
+    attributes::restore(&open, &marked, lost_and_found).unwrap();
+}
+
+#[test]
+fn lost_and_found_carries_nothing_to_the_next_tenant() {
+    for method in [CleanMethod::Delete, command("true", 60)] {
+        in_world(async |world| {
+            let disk = Disk::formatted("ext4", 16);
+            let path = world.base.join("v1");
+            mount("ext4", disk.path(), &path);
+            let name = world.released(&path, Mode::Filesystem, method.clone()).await;
+            let kept = path.join("lost+found");
+            let look = || attributes::read(fs::File::open(&kept).unwrap(), &kept).unwrap();
+            let before = look();
+            mark(&kept);
+
+            world.cleaned(&name).await;
+
+            assert_eq!(look(), before);
+        });
+    }
+}
+
+#[test]
+fn reading_back_sees_what_lost_and_found_looks_like() {
+    let place = tempfile::tempdir().unwrap();
+    let kept = place.path().join("lost+found");
+    let root = |path: &Path| Directory::open(fs::File::open(path).unwrap().as_fd(), path).unwrap();
+    assert!(verify::lost_and_found(&root(place.path())).is_ok());
+    fs::create_dir(&kept).unwrap();
+    mark(&kept);
+
+    let refused = verify::lost_and_found(&root(place.path())).unwrap_err();
+
+    assert!(refused.to_string().contains("lost+found"), "{refused}");
+    fs::remove_dir(&kept).unwrap();
+    fs::write(&kept, "a file of that name is no such directory").unwrap();
+    assert!(verify::directory(&root(place.path()), true).is_err());
 }

@@ -124,6 +124,66 @@ fn a_reformat_cut_off_before_its_end_was_recorded_is_ended_by_the_next_agent() {
 }
 
 #[test]
+fn a_reformat_is_resumed_though_the_names_of_the_disks_have_changed() {
+    // Mounted again at the next boot, or not.
+    for is_mounted in [true, false] {
+        in_world(async |world| {
+            let (disk, other) = (Disk::formatted("ext4", 32), Disk::formatted("ext4", 32));
+            let alias = world.base.join("sdb");
+            symlink(disk.path(), &alias).unwrap();
+            let (path, name) = mounted_by(world, "ext4", &alias).await;
+            begun(world, &name).await;
+            unmount(&path);
+            fs::remove_file(&alias).unwrap();
+            symlink(other.path(), &alias).unwrap();
+            let before = fs::read(other.path()).unwrap();
+            if is_mounted {
+                mount("ext4", disk.path(), &path);
+            }
+
+            world.cleaned(&name).await;
+
+            assert_eq!(entries(&path), ["lost+found"]);
+            assert!(fs::read(other.path()).unwrap() == before, "another disk was formatted");
+        });
+    }
+}
+
+#[test]
+fn a_reformatted_file_system_keeps_its_label() {
+    in_world(async |world| {
+        let disk = Disk::blank(32);
+        let names = format::Names { uuid: None, label: Some("data-1") };
+        format::make_again(&disk.open(), disk.path(), "ext4", names, &|| false).unwrap();
+        let (_, name) = mounted_by(world, "ext4", disk.path()).await;
+
+        world.cleaned(&name).await;
+
+        let label = format::label(&disk.open(), disk.path(), "ext4").unwrap();
+        assert_eq!(label.as_deref(), Some("data-1"));
+    });
+}
+
+#[test]
+fn another_order_than_a_reformat_that_was_cut_off_is_carried_out_once_the_mount_is_back() {
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 32);
+        let (path, name) = mounted_by(world, "ext4", disk.path()).await;
+        begun(world, &name).await;
+        unmount(&path);
+        let mark = world.base.join("mark");
+        let script = format!("mountpoint -q $BERTH_PATH && touch {}", mark.display());
+        let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        world.order(&name, CleanMethod::Command { command, timeout: 60 }).await;
+
+        world.cleaned(&name).await;
+
+        assert!(mark.exists(), "the order was not carried out");
+        assert_eq!(entries(&path), ["lost+found"]);
+    });
+}
+
+#[test]
 fn a_disk_that_took_the_name_of_the_volumes_disk_is_not_formatted() {
     in_world(async |world| {
         let (disk, other) = (Disk::formatted("ext4", 32), Disk::formatted("ext4", 32));

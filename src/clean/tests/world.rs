@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::*;
 use crate::host::attributes;
-use crate::host::mount::fixture::scratch;
+use crate::host::mount::fixture::{Scratch, scratch};
 use crate::host::namespace::isolated;
 use crate::inventory::embedded::Embedded;
 use crate::source::Source;
 use crate::volume::{
-    CleanMethod, Fingerprint, LocalVolume, Mode, RootAttributes, VolumeName, fixture,
+    CleanMethod, CleanReason, Fingerprint, LocalVolume, Mode, RootAttributes, VolumeName, fixture,
 };
 
 /// How long a test waits for something that has to happen before it fails.
@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) struct World {
     pub(super) base: PathBuf,
     pub(super) inventory: Embedded,
-    _base: tempfile::TempDir,
+    pub(super) locks: tempfile::TempDir,
+    _base: Scratch,
     _state: tempfile::TempDir,
 }
 
@@ -34,7 +35,8 @@ pub(super) fn in_world(act: impl AsyncFnOnce(&World) + Send) {
             let (base_guard, base) = scratch();
             let state = tempfile::tempdir().unwrap();
             let inventory = Embedded::open(state.path()).unwrap();
-            let world = World { base, inventory, _base: base_guard, _state: state };
+            let locks = tempfile::tempdir().unwrap();
+            let world = World { base, locks, inventory, _base: base_guard, _state: state };
             act(&world).await;
         });
     });
@@ -71,6 +73,15 @@ impl World {
         self.inventory.get(name).await.unwrap().volume
     }
 
+    /// Orders another way to wipe.
+    pub(super) async fn order(&self, name: &VolumeName, method: CleanMethod) {
+        let policy = CleanPolicy { method, verify: true };
+        let order = |volume: &LocalVolume| {
+            Ok::<_, crate::inventory::Error>(volume.ordered_clean(policy.clone()))
+        };
+        self.inventory.modify_spec(name, order).await.unwrap();
+    }
+
     /// Starts a cleaner; it ends with the token.
     pub(super) fn clean(&self) -> (CancellationToken, tokio::task::JoinHandle<()>) {
         let cancel = CancellationToken::new();
@@ -78,7 +89,7 @@ impl World {
             self.inventory.clone(),
             "node-a".parse().unwrap(),
             Metrics::default(),
-            CleanerOptions { concurrency: 2 },
+            CleanerOptions { concurrency: 2, locks: self.locks.path().to_owned() },
         );
         let token = cancel.clone();
         (cancel, tokio::spawn(async move { cleaner.run(token).await }))

@@ -34,6 +34,20 @@ async fn volumes_are_listed_by_pool_and_node() {
 }
 
 #[tokio::test]
+async fn a_pool_that_nobody_configured_is_told_from_one_that_has_no_volume() {
+    let world = World::of([on("node-a", "was", "v0", Bytes(MIB))]).await;
+    let ask = |pool: &str| operator::ListVolumesRequest { pool: pool.into(), ..Default::default() };
+
+    for pool in ["", "fast", "was"] {
+        world.operator().list_volumes(ask(pool)).await.unwrap();
+    }
+    let refused = world.operator().list_volumes(ask("fats")).await.unwrap_err();
+
+    assert_eq!(refused.code(), Code::NotFound);
+    assert!(refused.message().starts_with("pool fats is not configured: the pools are "));
+}
+
+#[tokio::test]
 async fn a_person_may_order_a_dirty_volume_to_be_wiped_and_not_a_held_one() {
     let world = World::of([dirty(), on("node-a", "fast", "v1", Bytes(MIB))]).await;
     let held = world.create("pvc-1", 1).await.unwrap().volume_id;
@@ -43,7 +57,8 @@ async fn a_person_may_order_a_dirty_volume_to_be_wiped_and_not_a_held_one() {
     let refused =
         world.operator().clean_volume(order(held.split('@').next().unwrap())).await.unwrap_err();
 
-    assert!(read(ordered.into_inner().volume).needs_cleaning());
+    let ordered = read(ordered.into_inner().volume);
+    assert!(ordered.needs_cleaning() && ordered.spec.clean_asked.is_some());
     assert_eq!(refused.code(), Code::FailedPrecondition);
 }
 

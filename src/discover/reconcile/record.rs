@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::super::found::{Candidate, Contents, Seen};
+use super::super::found::{Candidate, Seen};
 use super::known::{Known, is_idle};
 use super::{Change, Plan, World};
 use crate::pool::Pool;
@@ -128,14 +128,14 @@ fn judged(
     if !is_untouched(volume) {
         return None;
     }
-    match (reason, here.seen.contents.as_ref()?) {
-        (CleanReason::FoundData, Contents::Empty) => {
+    match (reason, here.seen.contents.as_ref()?.shown_as(volume.spec.mode)) {
+        (CleanReason::FoundData, None) => {
             Some((CleanReason::FoundEmpty, format!("{path} is empty now")))
         }
-        (CleanReason::FoundData, Contents::Holds(what)) if policy == Some(NewVolumes::Accept) => {
+        (CleanReason::FoundData, Some(what)) if policy == Some(NewVolumes::Accept) => {
             Some((CleanReason::Accepted, accepted(path, what)))
         }
-        (CleanReason::FoundEmpty, Contents::Holds(what)) => {
+        (CleanReason::FoundEmpty, Some(what)) => {
             Some((CleanReason::FoundData, holds(path, what, volume.name.as_str())))
         }
         _ => None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::found::{Candidate, Contents, Defect, Found, Seen, Sight};
+use super::super::found::{Candidate, Defect, Found, Seen, Sight};
 use super::known::{Known, Whereabouts};
 use super::places::Places;
 use super::record::{accepted, holds};
@@ -137,7 +137,8 @@ pub(super) fn volume(
     let path = &candidate.path;
     let identity = seen.facts.fingerprint.identity();
     let name = VolumeName::compose(world.node, &pool.name, &candidate.entry, &identity);
-    let (reason, message) = judged(path, seen.contents.as_ref()?, pool.new_volumes, &name);
+    let (reason, message) =
+        judged(path, seen.contents.as_ref()?.shown_as(pool.mode), pool.new_volumes, &name);
     let is_clean = reason != CleanReason::FoundData;
     let ordered = !is_clean && pool.new_volumes == NewVolumes::Clean;
     let tenancy = before_the_first(world.now);
@@ -148,6 +149,7 @@ pub(super) fn volume(
         tenancy,
         claim: None,
         clean: ordered.then(|| pool.clean.clone()),
+        clean_asked: None,
         cordoned: false,
     };
     let since = world.now;
@@ -179,21 +181,17 @@ pub(super) fn volume(
 
 fn judged(
     path: &str,
-    contents: &Contents,
+    contents: Option<&str>,
     policy: NewVolumes,
     name: &VolumeName,
 ) -> (CleanReason, String) {
     match (contents, policy) {
-        (Contents::Empty, _) => {
-            (CleanReason::FoundEmpty, format!("{path} was empty when it was found"))
-        }
-        (Contents::Holds(what), NewVolumes::Accept) => {
-            (CleanReason::Accepted, accepted(path, what))
-        }
-        (Contents::Holds(what), NewVolumes::RequireEmpty) => {
+        (None, _) => (CleanReason::FoundEmpty, format!("{path} was empty when it was found")),
+        (Some(what), NewVolumes::Accept) => (CleanReason::Accepted, accepted(path, what)),
+        (Some(what), NewVolumes::RequireEmpty) => {
             (CleanReason::FoundData, holds(path, what, name.as_str()))
         }
-        (Contents::Holds(what), NewVolumes::Clean) => {
+        (Some(what), NewVolumes::Clean) => {
             (CleanReason::FoundData, format!("{path} holds {what} and is wiped, as its pool says"))
         }
     }

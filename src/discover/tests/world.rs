@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::found::Problem;
 use super::super::*;
-use crate::host::mount::fixture::scratch;
+use crate::host::mount::fixture::{Scratch, scratch};
 use crate::host::namespace::isolated;
 use crate::inventory::embedded::Embedded;
 use crate::pool::{Accept, FsType, Pool};
@@ -33,7 +33,7 @@ pub(super) struct World {
     pools: watch::Sender<Arc<Pools>>,
     cancel: CancellationToken,
     running: Option<JoinHandle<()>>,
-    _base: tempfile::TempDir,
+    _base: Scratch,
     _state: tempfile::TempDir,
 }
 

@@ -141,6 +141,8 @@ fn lossy(name: &OsStr) -> String {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// A sysfs of our own with the files of one disk `sdb` and its first partition.
@@ -212,5 +214,47 @@ mod tests {
         let error = describe_in(root.path(), DeviceNumber { major: 9, minor: 9 }).unwrap_err();
 
         assert_eq!(error.errno, Errno::NODEV);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_content_of_sysfs_is_read_or_left_out(
+            number in prop_oneof![any::<Vec<u8>>(), "-?[0-9]{1,25}(:[0-9]{0,12})?\n".prop_map(String::into_bytes)],
+            uevent in prop_oneof![
+                any::<Vec<u8>>(),
+                "(PARTUUID=?[A-F0-9=-]{0,40}\n?|[A-Z]{0,9}=?[^\n]{0,9}\n){0,4}".prop_map(String::into_bytes),
+            ],
+            page in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let root = sysfs(&[
+                ("dev", &number),
+                ("device/wwid", &page),
+                ("device/vpd_pg80", &page),
+                ("diskseq", &number),
+                ("sdb1/partition", &number),
+                ("sdb1/size", &number),
+                ("sdb1/ro", &number),
+                ("sdb1/uevent", &uevent),
+            ]);
+
+            let seen = describe_in(root.path(), PARTITION).unwrap();
+
+            // What is told is text without padding, and of the page's header nothing.
+            for text in [&seen.wwn, &seen.serial, &seen.partition_uuid].into_iter().flatten() {
+                prop_assert!(!text.is_empty() && text.trim() == text, "{text:?}");
+            }
+            prop_assert!(page.len() > 4 || seen.serial.is_none());
+            prop_assert!(seen.partition.is_some() || seen.partition_uuid.is_none());
+        }
+
+        #[test]
+        fn a_number_is_read_as_it_is_written(major: u32, minor: u32, text in "\\PC{0,12}") {
+            let number = DeviceNumber { major, minor };
+
+            prop_assert_eq!(parse_number(&number.to_string()), Some(number));
+            let _ = parse_number(&text);
+        }
     }
 }

@@ -84,3 +84,30 @@ fn a_program_that_is_not_installed_is_not_found() {
     assert!(find("mkfs.berth-knows-no-such-type").is_none());
     assert!(find("mkfs.ext4").is_some());
 }
+
+#[test]
+fn a_file_system_is_made_again_with_its_label() {
+    for (fs_type, mib) in [("ext4", 16), ("xfs", 320)] {
+        let disk = Disk::blank(mib);
+        let device = disk.open();
+        let names = Names { uuid: Some(UUID), label: Some("data-1") };
+        make(&device, disk.path(), fs_type, None).unwrap();
+        assert_eq!(label(&device, disk.path(), fs_type).unwrap(), None);
+
+        make_again(&device, disk.path(), fs_type, names, &|| false).unwrap();
+
+        let found = label(&disk.open(), disk.path(), fs_type).unwrap();
+        assert_eq!(found.as_deref(), Some("data-1"));
+    }
+}
+
+#[test]
+fn a_program_that_is_told_to_stop_is_killed() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo begun >&2; exec sleep 600"]).stderr(Stdio::piped());
+
+    let (status, complaint) = run(command, &|| true).unwrap();
+
+    assert!(!status.success());
+    assert_eq!(complaint, "begun");
+}

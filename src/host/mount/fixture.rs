@@ -8,6 +8,7 @@ use rustix::mount::MountPropagationFlags;
 use super::{Attributes, Detached, Spot};
 use crate::host::format;
 use crate::host::loopback::LoopDevice;
+use crate::host::namespace;
 
 /// Mounts a new tmpfs at `path`, a directory that is made if need be.
 pub(crate) fn tmpfs(path: &Path) {
@@ -92,10 +93,26 @@ impl Disk {
     }
 }
 
+/// A directory that whatever was mounted in it leaves with it.
+pub(crate) struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is mounted on the directory would keep it from being removed.
+        let _ = namespace::detach(self.0.path());
+    }
+}
+
 /// A directory of this test's own, on a tmpfs that nobody else sees.
-pub(crate) fn scratch() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn scratch() -> (Scratch, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     tmpfs(directory.path());
     let path = directory.path().to_owned();
-    (directory, path)
+    (Scratch(directory), path)
 }

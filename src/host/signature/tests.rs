@@ -195,3 +195,21 @@ proptest! {
         prop_assert_eq!(Image::blank(size).contents(), Contents::Blank);
     }
 }
+
+#[test]
+fn an_erased_device_is_told_by_its_mark_and_whatever_else_is_on_it_counts() {
+    let erased = || Image::with(64 * MIB, 0, ERASED);
+    let with = |offset, bytes: &[u8]| {
+        let mut image = erased();
+        image.written.push((offset, bytes.to_owned()));
+        image.contents()
+    };
+
+    assert_eq!(erased().contents(), Contents::Erased);
+    // The old blocks are what the mark is about.
+    assert_eq!(with(32 * MIB, &[0xA5; 8192]), Contents::Erased);
+    assert!(matches!(with(0x438, b"\x53\xef"), Contents::Signatures(_)));
+    assert!(matches!(with(4096, b"data"), Contents::Data { .. }));
+    assert!(matches!(with(64 * MIB - 4, b"data"), Contents::Data { .. }));
+    assert!(matches!(with(0, b"data"), Contents::Data { .. }));
+}

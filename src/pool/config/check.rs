@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 use super::Problem;
 use super::raw::{RawClean, RawFile, RawKind, RawMethod, RawPool, RawQuantity};
 use crate::pool::{Accept, FsType, Pool, Pools};
-use crate::volume::{Bytes, CleanMethod, CleanPolicy, Mode, PoolName};
+use crate::volume::{Bytes, CleanMethod, CleanPolicy, Mode, NewVolumes, PoolName};
 
 /// Seconds that an administrator's program may take where nothing else is said.
 const COMMAND_TIMEOUT: u64 = 600;
@@ -99,6 +99,7 @@ impl Checker<'_> {
         let (entries, globs) = self.globs(pool.globs.as_ref());
         let accept = self.accept(mode, pool.accept.as_ref());
         let clean = self.clean(mode, accept, pool.clean.as_ref());
+        self.wipes_what_is_new(pool.new_volumes, pool.clean.as_ref());
         let capacity = self.capacity(mode, pool.capacity.as_ref());
         let fs_type = self.fs_type(accept, mode, pool.fs_type.as_ref());
         let mount_options = self.mount_options(mode, &pool.mount_options);
@@ -230,6 +231,20 @@ impl Checker<'_> {
                 method,
                 "clean.method",
                 "directories are wiped by delete, reformat, command or none; discard, zero and shred need accept: [device]",
+            );
+        }
+    }
+
+    /// `newVolumes: clean` promises a wipe, and `none` would offer the data that was found.
+    fn wipes_what_is_new(&mut self, new_volumes: NewVolumes, clean: Option<&Spanned<RawClean>>) {
+        if let Some(clean) = clean
+            && clean.value.method.value == RawMethod::None
+            && new_volumes == NewVolumes::Clean
+        {
+            self.wrong(
+                &clean.value.method,
+                "clean.method",
+                "newVolumes: clean needs a way to wipe; newVolumes: accept offers what volumes hold",
             );
         }
     }

@@ -95,6 +95,10 @@ const WRONG: &[(&str, &str)] = &[
         "pools.yaml:5:21: pools.raw.clean.method: a Block pool is wiped by discard, zero, shred, command or none",
     ),
     (
+        "pools:\n  fast:\n    path: /mnt\n    newVolumes: clean\n    clean: {method: none}\n",
+        "pools.yaml:5:21: pools.fast.clean.method: newVolumes: clean needs a way to wipe; newVolumes: accept offers what volumes hold",
+    ),
+    (
         "pools:\n  raw:\n    path: /mnt\n    mode: Block\n    clean: {method: shred, passes: 33}\n",
         "pools.yaml:5:36: pools.raw.clean.passes: 33 is not from 1 to 32",
     ),
@@ -196,8 +200,46 @@ proptest! {
 
     #[test]
     fn any_text_like_a_file_of_pools_is_read_or_refused(
-        text in "(pools:\n)?(  [a-z]{1,3}:\n(    (path|mode|match|accept|clean|capacity|fsType): [\\[{]?[/a-z0-9*,: ]{0,12}[\\]}]?\n){0,5}){0,3}"
+        text in "(pools:\n)?(  [a-z]{1,3}:\n(    (path|mode|match|accept|newVolumes|clean|capacity|fsType|mountOptions): [\\[{]?[/a-z0-9*,: ]{0,12}[\\]}]?\n){0,5}){0,3}"
     ) {
         let _ = read(&text);
+    }
+
+    /// Every key, with values that are right more often than not: what is read is what the text says.
+    #[test]
+    fn a_pool_of_every_key_is_read_as_written_or_refused(
+        new_volumes in "requireEmpty|clean|accept|[a-z]{0,6}",
+        options in "\\[((nosuid|nodev|noexec|suid)(, (nosuid|nodev|noexec))?)?\\]",
+        method in "delete|reformat|none|discard|zero|shred|command|burn",
+        passes in "(, passes: -?[0-9]{1,4})?",
+        command in "(, command: \\[(/bin/wipe|wipe|)(, [a-z-]{1,4}){0,2}\\])?",
+        timeout in "(, timeout: '?-?[0-9]{0,6}[smhd]{0,2}'?)?",
+        verify in "(, verify: (true|false|1))?",
+        accept in "mount|directory|device|device, mount",
+    ) {
+        let text = format!(
+            "pools:\n  fast:\n    path: /mnt/fast\n    accept: [{accept}]\n    newVolumes: {new_volumes}\n    \
+             mountOptions: {options}\n    clean: {{method: {method}{passes}{command}{timeout}{verify}}}\n"
+        );
+
+        match read(&text) {
+            Ok(pools) => {
+                let pool = &pools[&"fast".parse().unwrap()];
+                prop_assert_eq!(pool.clean.method.name(), &method, "{}", text);
+                prop_assert_eq!(pool.clean.verify, verify.ends_with("true"));
+                prop_assert!(!options.contains("[suid"), "{}", text);
+                match &pool.clean.method {
+                    CleanMethod::Shred { passes } => prop_assert!((1..=32).contains(passes)),
+                    CleanMethod::Command { command, timeout } => {
+                        prop_assert!(command[0].starts_with('/') && *timeout > 0, "{}", text);
+                    }
+                    _ => prop_assert!(passes.is_empty() && command.is_empty() && timeout.is_empty()),
+                }
+            }
+            Err(said) => {
+                let placed = said.lines().all(|line| line.starts_with("pools.yaml:"));
+                prop_assert!(placed && said.contains("pools.fast."), "{}\n{}", text, said);
+            }
+        }
     }
 }

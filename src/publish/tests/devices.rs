@@ -128,6 +128,23 @@ fn a_file_system_with_data_that_no_tenant_was_given_is_not_handed_out() {
 }
 
 #[test]
+fn what_lies_in_lost_and_found_is_data_too() {
+    in_world(async |world| {
+        let disk = found(&world.base, false);
+        let place = world.base.join("recovered");
+        mount("ext4", disk.path(), &place);
+        fs::write(place.join("lost+found/#12"), "somebody's").unwrap();
+        unmount(&place);
+        let id = world.device(&disk, Mode::Filesystem).await;
+
+        let request = world.stage(&id, mounted(SingleNodeWriter));
+        let error = world.publisher.stage(request).await.unwrap_err();
+
+        assert!(matches!(error, Error::NotBlank { .. }), "{error}");
+    });
+}
+
+#[test]
 fn an_empty_file_system_that_a_wipe_left_is_used_and_then_the_tenants() {
     in_world(async |world| {
         let disk = found(&world.base, false);

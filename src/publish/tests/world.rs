@@ -9,7 +9,7 @@ use globset::GlobSet;
 use tokio::sync::watch;
 
 use super::super::*;
-use crate::host::mount::fixture::{Disk, scratch, tmpfs};
+use crate::host::mount::fixture::{Disk, Scratch, scratch, tmpfs};
 use crate::host::mountinfo::MountTable;
 use crate::host::namespace::isolated;
 use crate::inventory::embedded::Embedded;
@@ -22,7 +22,7 @@ pub(super) struct World {
     pub(super) publisher: Publisher<Embedded>,
     pub(super) inventory: Embedded,
     pub(super) pools: watch::Sender<Arc<Pools>>,
-    _base: tempfile::TempDir,
+    _base: Scratch,
     _state: tempfile::TempDir,
 }
 

@@ -18,6 +18,7 @@ fn cleaning(host: &mut Host, remount: Option<Remount>) {
 
 fn remount(seen: &Seen) -> Remount {
     Remount {
+        label: None,
         source: "/dev/sdb".into(),
         device: seen.facts.fingerprint.clone(),
         fs_type: "ext4".into(),

@@ -83,7 +83,8 @@ impl Storm {
             }),
             Step::Wipe(which) => self.change(which, |volume| {
                 let (tenancy, now) = (volume.spec.tenancy, jiff::Timestamp::UNIX_EPOCH);
-                let status = volume.cleaned(tenancy, CleanReason::Wiped, now);
+                let Some(order) = &volume.spec.clean else { return };
+                let status = volume.cleaned(tenancy, order, CleanReason::Wiped, now);
                 volume.status = status.unwrap_or_else(|| volume.status.clone());
             }),
             Step::Pool(here) => {

@@ -220,3 +220,17 @@ async fn what_a_crash_left_of_a_first_start_is_no_inventory() {
     assert_eq!(store.list().await.unwrap(), []);
     assert!(!state.path().join("inventory.redb.new").exists());
 }
+
+#[tokio::test]
+async fn an_inventory_with_volumes_of_another_node_is_refused_with_both_names() {
+    let state = directory_of(1).await;
+    let store = Embedded::open(state.path()).unwrap();
+
+    store.require_node(&"node-a".parse().unwrap()).unwrap();
+    let refused = store.require_node(&"node-b".parse().unwrap()).unwrap_err().to_string();
+
+    assert!(refused.contains("--node node-a") && refused.contains("node-b"), "{refused}");
+    let empty = directory_of(0).await;
+    let store = Embedded::open(empty.path()).unwrap();
+    assert!(store.require_node(&"node-b".parse().unwrap()).is_ok());
+}

@@ -1,0 +1,107 @@
+//! Many volumes, few places, and an end that does not wait for what hangs.
+
+use std::fs;
+use std::process::Command;
+
+use super::super::CleanPolicy;
+use super::world::in_world;
+use crate::host::mount::fixture::{Disk, bind, mount, unmount};
+use crate::volume::{CleanMethod, CleanReason, LocalVolume, Mode};
+
+#[test]
+fn many_volumes_are_wiped_though_only_two_at_a_time() {
+    in_world(async |world| {
+        // Each wipe says that it runs, waits for the word, and says how many ran beside it.
+        let (runs, log) = (world.base.join("runs"), world.base.join("log"));
+        fs::create_dir(&runs).unwrap();
+        let script = format!(
+            "touch {runs}/$BERTH_VOLUME; while ! test -e {go}; do sleep 0.01; done; \
+             sleep 0.05; ls {runs} | wc -l >> {log}; rm -rf $BERTH_PATH/* {runs}/$BERTH_VOLUME",
+            runs = runs.display(),
+            go = world.base.join("go").display(),
+            log = log.display(),
+        );
+        let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        let method = CleanMethod::Command { command, timeout: 600 };
+        let mut names = Vec::new();
+        for number in 0..10 {
+            let path = world.base.join(format!("d{number}"));
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("data"), "").unwrap();
+            let policy = CleanPolicy { method: method.clone(), verify: false };
+            names.push(world.released_by(&path, Mode::Filesystem, policy).await);
+        }
+        let (cancel, running) = world.clean();
+        while fs::read_dir(&runs).unwrap().count() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        fs::write(world.base.join("go"), "").unwrap();
+        for name in &names {
+            world.until(name, LocalVolume::is_claimable).await;
+        }
+        cancel.cancel();
+        running.await.unwrap();
+
+        let counts = fs::read_to_string(log).unwrap();
+        let counts: Vec<u32> = counts.lines().map(|line| line.trim().parse().unwrap()).collect();
+        assert_eq!((counts.len(), counts.iter().max()), (10, Some(&2)), "{counts:?}");
+    });
+}
+
+#[test]
+fn volumes_in_use_keep_no_others_waiting_and_a_mount_that_goes_is_noticed_at_once() {
+    in_world(async |world| {
+        let policy = || CleanPolicy { method: CleanMethod::Delete, verify: false };
+        let mut used = Vec::new();
+        for number in 0..6 {
+            let path = world.base.join(format!("a{number}"));
+            fs::create_dir(&path).unwrap();
+            bind(&path, &world.base.join(format!("pods/{number}")));
+            used.push(world.released_by(&path, Mode::Filesystem, policy()).await);
+        }
+        let (cancel, running) = world.clean();
+        let in_use = |v: &LocalVolume| v.status.conditions.clean.reason == CleanReason::StillInUse;
+        for name in &used {
+            world.until(name, in_use).await;
+        }
+
+        // Its name comes after theirs.
+        let path = world.base.join("z");
+        fs::create_dir(&path).unwrap();
+        let last = world.released_by(&path, Mode::Filesystem, policy()).await;
+        world.until(&last, LocalVolume::is_claimable).await;
+
+        for (number, name) in used.iter().enumerate() {
+            unmount(&world.base.join(format!("pods/{number}")));
+            world.until(name, LocalVolume::is_claimable).await;
+        }
+        cancel.cancel();
+        running.await.unwrap();
+    });
+}
+
+#[test]
+fn an_end_does_not_wait_for_a_device_that_hangs() {
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 32);
+        let path = world.base.join("v1");
+        mount("ext4", disk.path(), &path);
+        let name = world.released(&path, Mode::Filesystem, CleanMethod::Delete).await;
+        fs::write(path.join("data"), "").unwrap();
+        let freeze = |how| {
+            assert!(Command::new("fsfreeze").arg(how).arg(&path).status().unwrap().success());
+        };
+        freeze("--freeze");
+        let (cancel, running) = world.clean();
+        world.until(&name, |volume| volume.status.cleaning.is_some()).await;
+
+        cancel.cancel();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(30), running).await;
+
+        freeze("--unfreeze");
+        ended.expect("the cleaner waits for the device").unwrap();
+        assert!(!world.volume(&name).await.is_claimable());
+        // The thread that was left gives the lock back when the device answers.
+        world.cleaned(&name).await;
+    });
+}
