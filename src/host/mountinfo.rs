@@ -107,6 +107,11 @@ impl MountTable {
         self.mounts.iter().find(|mount| mount.id == id)
     }
 
+    /// The mounts of the file system on `device`.
+    pub fn on(&self, device: DeviceNumber) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter().filter(move |mount| mount.device == device)
+    }
+
     /// The mounts that show `root` of the file system on `device`, or something beneath it.
     pub fn showing<'a>(
         &'a self,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Candidate, Pools, Seen, is_device};
-use crate::volume::{Bytes, FilesystemIdentity, Fingerprint, LocalVolume, share};
+use crate::volume::{Bytes, Fingerprint, LocalVolume, share};
 
 /// What is known of the sizes of all volumes, before any one is told.
 pub(super) struct Sizes<'a> {
@@ -119,7 +119,5 @@ impl<'a> Sizes<'a> {
 /// Text that is equal for two directories exactly when they share one file system: subvolumes of one btrfs do.
 fn filesystem_key(fingerprint: &Fingerprint) -> Option<String> {
     let Fingerprint::Directory { filesystem, .. } = fingerprint else { return None };
-    let whole = |uuid: &String| uuid.split('/').next().unwrap_or_default().to_owned();
-    let uuid = filesystem.uuid.as_ref().map(whole);
-    Some(FilesystemIdentity { uuid, ..filesystem.clone() }.to_identity_text())
+    Some(filesystem.whole().to_identity_text())
 }

@@ -6,7 +6,7 @@ use super::super::found::{Candidate, Defect, Found, Seen, Sight};
 use super::places::Places;
 use super::{Change, Plan, World, selectable};
 use crate::pool::Pool;
-use crate::volume::{HealthReason, LocalVolume, VolumeName};
+use crate::volume::{HealthReason, LocalVolume, Place, VolumeName};
 
 /// A recorded volume.
 pub(super) struct Known<'a> {
@@ -177,27 +177,27 @@ pub(super) fn is_idle(volume: &LocalVolume) -> bool {
     !used && !spec.cordoned
 }
 
-/// Takes the places of the volumes that are there, those that stay whatever happens first, and gives the names of those
-/// that go on being offered. A free one that lies within another, or contains it, is one no more.
+/// Takes the places of the volumes, those that stay recorded whatever happens first, and gives the names of those that
+/// go on. A free one that lies within another, or contains it, is one no more.
 pub(super) fn place(
     known: &[Known<'_>],
     places: &mut Places,
     plan: &mut Plan,
 ) -> BTreeSet<VolumeName> {
     let mut present = BTreeSet::new();
-    for known in known.iter().filter(|known| !may_go(known.volume)) {
-        if let Some(seen) = known.seen() {
-            places.take(seen, &known.volume.status.path);
+    for known in known.iter().filter(|known| known.stays()) {
+        if let Some(place) = known.place() {
+            places.take(place, &known.volume.status.path);
         }
         present.insert(known.volume.name.clone());
     }
-    for known in known.iter().filter(|known| may_go(known.volume)) {
+    for known in known.iter().filter(|known| !known.stays()) {
         let Whereabouts::Present(candidate, seen) = known.whereabouts else { continue };
-        if let Some(with) = places.overlapping(seen) {
+        if let Some(with) = places.overlapping(&seen.facts.place) {
             plan.report(candidate, Defect::Overlaps { with: with.to_owned() });
             plan.changes.push(Change::Remove(known.volume.name.clone()));
         } else {
-            places.take(seen, &candidate.path);
+            places.take(&seen.facts.place, &candidate.path);
             present.insert(known.volume.name.clone());
         }
     }
@@ -205,12 +205,23 @@ pub(super) fn place(
 }
 
 impl Known<'_> {
-    fn seen(&self) -> Option<&Seen> {
+    /// Where it lies: where it is seen, else where it was seen last. What cannot be seen may still be in use: a tenant
+    /// keeps his mount when the administrator's is gone.
+    fn place(&self) -> Option<&Place> {
         match &self.whereabouts {
-            Whereabouts::Present(_, seen) => Some(seen),
-            Whereabouts::Away { seen, .. } => *seen,
-            Whereabouts::Unseen { .. } => None,
+            Whereabouts::Present(_, seen) | Whereabouts::Away { seen: Some(seen), .. } => {
+                Some(&seen.facts.place)
+            }
+            Whereabouts::Away { seen: None, .. } | Whereabouts::Unseen { .. } => {
+                self.volume.status.place.as_ref()
+            }
         }
+    }
+
+    /// Whether it stays recorded whatever else is found: nothing that overlaps it is offered.
+    fn stays(&self) -> bool {
+        let free = matches!(self.whereabouts, Whereabouts::Present(..)) && may_go(self.volume);
+        !free && !self.goes()
     }
 
     /// Whether its record is dropped now.

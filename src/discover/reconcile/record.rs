@@ -66,6 +66,7 @@ fn status(
     let mut status = volume.status.clone();
     status.path.clone_from(&here.candidate.path);
     status.fingerprint = facts.fingerprint.clone();
+    status.place = Some(facts.place.clone());
     status.capacity = here.capacity;
     status.fs_type.clone_from(&facts.fs_type);
     status.conditions.healthy = healthy(volume, here.candidate, world);

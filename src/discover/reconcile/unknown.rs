@@ -1,6 +1,6 @@
 //! Candidates that are no volumes yet: which of them become one, and how that one begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::found::{Candidate, Contents, Defect, Found, Seen, Sight};
 use super::known::{Known, Whereabouts};
@@ -118,11 +118,11 @@ fn place(
         Some((_, false)) if is_plain => return false,
         _ => {}
     }
-    if let Some(with) = places.overlapping(seen) {
+    if let Some(with) = places.overlapping(&seen.facts.place) {
         plan.report(candidate, Defect::Overlaps { with: with.to_owned() });
         return false;
     }
-    places.take(seen, &candidate.path);
+    places.take(&seen.facts.place, &candidate.path);
     true
 }
 
@@ -155,6 +155,8 @@ pub(super) fn volume(
     let status = Status {
         path: path.clone(),
         fingerprint: seen.facts.fingerprint.clone(),
+        place: Some(seen.facts.place.clone()),
+        other_paths: BTreeSet::new(),
         capacity,
         fs_type: seen.facts.fs_type.clone(),
         clean_for: is_clean.then_some(tenancy),

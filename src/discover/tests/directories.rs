@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use super::world::*;
 use crate::host::mount::fixture::{Disk, bind, mount, tmpfs, unmount};
 use crate::inventory::Inventory;
-use crate::volume::{CleanReason, HealthReason, Phase, fixture};
+use crate::volume::{CleanReason, HealthReason, NewVolumes, Phase, fixture};
 
 #[test]
 fn every_kind_of_directory_is_found_and_each_bad_entry_is_reported_and_stops_no_other() {
@@ -116,6 +116,32 @@ fn a_lost_mount_makes_a_held_volume_lost_until_it_returns_and_the_directory_bene
         assert_eq!(back.id(), held.id());
         assert_eq!(world.volumes().await.len(), 1);
         unmount(&path);
+    });
+}
+
+#[test]
+fn a_part_of_a_held_volume_whose_mount_was_lost_is_neither_offered_nor_wiped() {
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 32);
+        mount("ext4", disk.path(), &world.path("disk"));
+        fs::create_dir_all(world.path("disk/data/db/rows")).unwrap();
+        fs::create_dir(world.path("fast")).ok();
+        bind(&world.path("disk/data"), &world.path("fast/v1"));
+        world.configure("fast", |pool| pool.new_volumes = NewVolumes::Accept);
+        world.start().await;
+        world.claim("fast/v1").await;
+        fs::create_dir(world.path("slow")).unwrap();
+        world.configure("slow", |pool| pool.new_volumes = NewVolumes::Clean);
+        bind(&world.path("disk/data/db"), &world.path("slow/inner"));
+        world.wait_problem("slow/inner is not offered").await;
+
+        unmount(&world.path("fast/v1"));
+        world.wait_health("fast/v1", HealthReason::Replaced).await;
+
+        world.wait_problem("slow/inner is not offered").await;
+        assert_eq!(world.volumes().await.len(), 1);
+        unmount(&world.path("slow/inner"));
+        unmount(&world.path("disk"));
     });
 }
 

@@ -159,6 +159,16 @@ impl World {
         problems.iter().map(Problem::to_string).collect()
     }
 
+    /// Waits until a problem is reported that contains `text`.
+    pub(super) async fn wait_problem(&self, text: &str) {
+        let says = |problem: &Problem| problem.to_string().contains(text);
+        let mut problems = self.discovery.problems();
+        let waiting = problems.wait_for(|problems| problems.iter().any(says));
+        if timeout(PATIENCE, waiting).await.is_err() {
+            panic!("{text}: not among {:?}", self.discovery.problems().borrow());
+        }
+    }
+
     /// Gives the volume at `entry` to a claim.
     pub(super) async fn claim(&self, entry: &str) {
         let name = self.volume(entry).await.name;

@@ -2,7 +2,9 @@ use super::super::super::found::{Defect, Found, Sight};
 use super::super::Seen;
 use super::world::*;
 use crate::health::Finding;
-use crate::volume::{Bytes, CleanMethod, Cleaning, HealthReason, Phase, Remount, fixture};
+use crate::volume::{
+    Bytes, CleanMethod, Cleaning, HealthReason, NewVolumes, Phase, Remount, fixture,
+};
 
 fn cleaning(host: &mut Host, remount: Option<Remount>) {
     let volume = host.at("fast/v1");
@@ -224,4 +226,57 @@ fn of_two_records_of_one_source_only_one_goes_on() {
     host.settle(&v1(mounted(1)));
 
     assert_eq!(phases(&host), [Phase::Claimed]);
+}
+
+#[test]
+fn what_lies_within_a_held_volume_is_not_offered_while_that_cannot_be_seen() {
+    let failed = || Sight::Failed { reason: HealthReason::ProbeTimeout, message: "no".into() };
+    let inner = || ("slow/inner", Sight::Source(Box::new(full(directory(1, "/data/db")))));
+    let outer = || directory(1, "/data");
+    let mut unreadable = sights_found([inner()]);
+    unreadable.unreadable.insert("fast".parse().unwrap(), "Input/output error".into());
+    for found in [
+        sights_found([inner()]),
+        sights_found([("fast/v1", failed()), inner()]),
+        sights_found([("fast/v1", Sight::Source(Box::new(mounted(9)))), inner()]),
+        unreadable,
+    ] {
+        let mut host = Host::new();
+        host.pool("slow").new_volumes = NewVolumes::Clean;
+        host.settle(&v1(outer()));
+        host.claim("fast/v1");
+
+        let plan = host.settle(&found);
+
+        let with = "/mnt/fast/v1".to_owned();
+        assert!(defects(&plan).contains(&("/mnt/slow/inner", &Defect::Overlaps { with })));
+        assert!(host.recorded.iter().all(|volume| volume.status.path != "/mnt/slow/inner"));
+    }
+}
+
+#[test]
+fn a_partition_of_a_held_disk_is_not_offered_while_the_disk_cannot_be_seen() {
+    let mut host = Host::new();
+    host.settle(&v1(device(1)));
+    host.claim("fast/v1");
+
+    host.settle(&found(&[("fast/v1-part1", partition(2, &device(1)))]));
+
+    assert_eq!(phases(&host), [Phase::Lost]);
+}
+
+#[test]
+fn a_dirty_and_a_cordoned_volume_keep_their_places_too() {
+    let dirty = |host: &mut Host| host.at("fast/v1").status.clean_for = None;
+    let cordoned = |host: &mut Host| host.at("fast/v1").spec.cordoned = true;
+    let states: [&dyn Fn(&mut Host); 2] = [&dirty, &cordoned];
+    for state in states {
+        let mut host = Host::new();
+        host.settle(&v1(directory(1, "/data")));
+        state(&mut host);
+
+        host.settle(&found(&[("slow/inner", directory(1, "/data/db"))]));
+
+        assert_eq!(phases(&host), [Phase::Lost]);
+    }
 }

@@ -132,6 +132,7 @@ fn a_free_volume_that_was_moved_into_a_held_one_is_offered_no_more() {
     let inner = |root: &str| {
         let mut seen = directory(1, "/inner");
         seen.facts.root = root.into();
+        seen.facts.place.root = root.into();
         found(&[("fast/inner", seen), ("fast/outer", directory(1, "/outer"))])
     };
     host.settle(&inner("/inner"));

@@ -39,7 +39,7 @@ fn a_bind_mount_of_a_directory_shares_its_file_system_and_is_not_the_whole_of_it
     let mut host = Host::new();
     let bound = |root| {
         let mut seen = directory(1, root);
-        seen.facts.is_mount = true;
+        attach(&mut seen);
         seen
     };
 
@@ -53,7 +53,7 @@ fn subvolumes_of_one_btrfs_share_it() {
     let mut host = Host::new();
     let subvolume = |root: &str, id: &str| {
         let mut seen = directory(1, root);
-        seen.facts.is_mount = true;
+        attach(&mut seen);
         let filesystem = FilesystemIdentity {
             fs_type: "btrfs".into(),
             uuid: Some(format!("uuid/{id}")),
