@@ -114,6 +114,11 @@ pub enum Defect {
         /// The volume.
         volume: VolumeName,
     },
+    /// It is a plain directory where the source of a volume, which is offered by another path, was mounted as well.
+    Left {
+        /// The volume.
+        volume: VolumeName,
+    },
     /// Looking at it failed.
     Failed(String),
     /// The pool's directory is not there.
@@ -154,6 +159,11 @@ impl fmt::Display for Problem {
                 formatter,
                 "is not offered: volume {volume} belongs there and this may be its empty mount point; mount it, or \
                  forget the volume"
+            ),
+            Defect::Left { volume } => write!(
+                formatter,
+                "is not offered: volume {volume} was mounted there too and this may be its empty mount point; mount it \
+                 there again, or remove the directory"
             ),
             Defect::Failed(why) => write!(formatter, "is not offered: {why}"),
             Defect::NoDirectory => {

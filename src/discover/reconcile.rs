@@ -24,6 +24,7 @@ use crate::volume::{
 use capacity::Sizes;
 use known::{Known, Whereabouts};
 use places::Places;
+use unknown::Fresh;
 
 /// What the decision depends on beside the scan and the records.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +87,7 @@ pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> P
                 let sight = record::Sighting {
                     candidate,
                     seen,
+                    other_paths: &known.other_paths,
                     capacity: sizes.of(known.volume, candidate, seen),
                 };
                 record::update(known.volume, &sight, world, &mut plan);
@@ -96,9 +98,9 @@ pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> P
             }
         }
     }
-    for (candidate, seen) in fresh {
-        let capacity = sizes.of_new(candidate, seen);
-        let volume = unknown::volume(candidate, seen, capacity, world);
+    for fresh in fresh {
+        let capacity = sizes.of_new(fresh.candidate, fresh.seen);
+        let volume = unknown::volume(fresh, capacity, world);
         plan.changes.extend(volume.map(|volume| Change::Add(Box::new(volume))));
     }
     plan
@@ -107,12 +109,12 @@ pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> P
 fn sizes<'a>(
     known: &[Known<'a>],
     present: &BTreeSet<VolumeName>,
-    fresh: &[(&Candidate, &Seen)],
+    fresh: &[Fresh<'_>],
     world: World<'a>,
 ) -> Sizes<'a> {
     let mut sizes = Sizes::new(world.pools);
-    for (candidate, seen) in fresh {
-        sizes.count_new(candidate, seen);
+    for fresh in fresh {
+        sizes.count_new(fresh.candidate, fresh.seen);
     }
     for known in known {
         match &known.whereabouts {

@@ -60,8 +60,10 @@ pub async fn scan(
     found.candidates = look_at(attempts, entries, &mounts).await;
     let candidates: BTreeSet<_> =
         found.candidates.iter().map(|found| found.path.as_str()).collect();
-    let paths = recorded.iter().map(|volume| volume.status.path.clone());
-    let paths: Vec<_> = paths.filter(|path| !candidates.contains(path.as_str())).collect();
+    let paths = recorded.iter().map(|volume| &volume.status);
+    let paths = paths.flat_map(|status| status.other_paths.iter().chain([&status.path]));
+    let paths: BTreeSet<_> =
+        paths.filter(|path| !candidates.contains(path.as_str())).cloned().collect();
     found.elsewhere = look_elsewhere(attempts, paths, &mounts).await;
     look_into(attempts, &mut found, settled, &mounts).await;
     Ok(Scan { found, mounts })
@@ -149,7 +151,7 @@ async fn look_at(
 
 async fn look_elsewhere(
     attempts: &Attempts,
-    paths: Vec<String>,
+    paths: BTreeSet<String>,
     mounts: &Arc<MountTable>,
 ) -> BTreeMap<String, Sight> {
     let looks = paths.into_iter().map(|path| async move {

@@ -12,6 +12,10 @@ use crate::volume::{HealthReason, LocalVolume, Place, VolumeName};
 pub(super) struct Known<'a> {
     pub(super) volume: &'a LocalVolume,
     pub(super) whereabouts: Whereabouts<'a>,
+    /// Whether a plain directory that would be offered has appeared where it was recorded as a mount or a device.
+    is_bared: bool,
+    /// What its record says of other entries from now on; see [`crate::volume::Status::other_paths`].
+    pub(super) other_paths: BTreeSet<String>,
 }
 
 /// Where a recorded volume is.
@@ -28,6 +32,8 @@ pub(super) enum Whereabouts<'a> {
 struct Index<'a> {
     by_identity: BTreeMap<Vec<u8>, Vec<(&'a Candidate, &'a Seen)>>,
     by_path: BTreeMap<&'a str, &'a Sight>,
+    /// The plain directories that would become volumes.
+    plain: BTreeSet<&'a str>,
     /// Of two records of one source, which the rules make impossible, the one that counts.
     owners: BTreeMap<Vec<u8>, &'a VolumeName>,
 }
@@ -38,13 +44,21 @@ pub(super) fn locate<'a>(
     recorded: &'a [LocalVolume],
     world: World<'_>,
 ) -> Vec<Known<'a>> {
-    let index = Index::new(found, recorded);
-    let locate = |volume| Known { volume, whereabouts: index.whereabouts(volume, found, world) };
+    let index = Index::new(found, recorded, world);
+    let locate = |volume: &'a LocalVolume| {
+        let whereabouts = index.whereabouts(volume, found, world);
+        Known {
+            volume,
+            is_bared: was_attached(volume) && index.plain.contains(volume.status.path.as_str()),
+            other_paths: index.other_paths(volume, &whereabouts),
+            whereabouts,
+        }
+    };
     recorded.iter().map(locate).collect()
 }
 
 impl<'a> Index<'a> {
-    fn new(found: &'a Found, recorded: &'a [LocalVolume]) -> Self {
+    fn new(found: &'a Found, recorded: &'a [LocalVolume], world: World<'_>) -> Self {
         let mut by_identity: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for candidate in &found.candidates {
             if let Sight::Source(seen) = &candidate.sight {
@@ -59,7 +73,31 @@ impl<'a> Index<'a> {
         for volume in held.into_iter().chain(free) {
             owners.entry(volume.status.fingerprint.identity()).or_insert(&volume.name);
         }
-        Self { by_identity, by_path: elsewhere.chain(candidates).collect(), owners }
+        let plain = found.candidates.iter().filter(|candidate| {
+            plain(candidate, world)
+                .is_some_and(|seen| !owners.contains_key(&seen.facts.fingerprint.identity()))
+        });
+        let plain = plain.map(|candidate| candidate.path.as_str()).collect();
+        Self { by_identity, by_path: elsewhere.chain(candidates).collect(), plain, owners }
+    }
+
+    /// The other entries at which `volume` stands or stood. One is forgotten once something else than a plain directory
+    /// is there.
+    fn other_paths(&self, volume: &LocalVolume, whereabouts: &Whereabouts<'_>) -> BTreeSet<String> {
+        let Whereabouts::Present(here, seen) = whereabouts else {
+            return volume.status.other_paths.clone();
+        };
+        let moved = was_attached(volume).then_some(&volume.status.path);
+        let stood = volume.status.other_paths.iter().chain(moved);
+        let stood = stood.filter(|path| match self.by_path.get(path.as_str()) {
+            None | Some(Sight::Failed { .. }) => true,
+            Some(Sight::Source(seen)) => !seen.facts.place.attached,
+            Some(Sight::Nothing | Sight::Unsuitable) => false,
+        });
+        let same = self.by_identity.get(&seen.facts.fingerprint.identity());
+        let stands = same.into_iter().flatten().filter(|(_, seen)| seen.facts.place.attached);
+        let stands = stands.map(|(candidate, _)| &candidate.path);
+        stood.chain(stands).filter(|path| **path != here.path).cloned().collect()
     }
 
     fn whereabouts(
@@ -147,6 +185,18 @@ fn replaced(volume: &LocalVolume, seen: &Seen) -> String {
     )
 }
 
+/// The plain directory that a candidate is, if its pool would offer it.
+fn plain<'a>(candidate: &'a Candidate, world: World<'_>) -> Option<&'a Seen> {
+    let pool = world.pools.get(&candidate.pool)?;
+    let Sight::Source(seen) = &candidate.sight else { return None };
+    (!seen.facts.place.attached && selectable(pool, seen).is_ok()).then_some(seen)
+}
+
+/// Whether a volume was a mount or a device when it was seen last. Of one that nobody saw since, it is not known.
+fn was_attached(volume: &LocalVolume) -> bool {
+    volume.status.place.as_ref().is_none_or(|place| place.attached)
+}
+
 fn is_same(volume: &LocalVolume, seen: &Seen) -> bool {
     volume.status.fingerprint.is_same_source(&seen.facts.fingerprint)
 }
@@ -227,6 +277,10 @@ impl Known<'_> {
     /// Whether its record is dropped now.
     pub(super) fn goes(&self) -> bool {
         let Whereabouts::Away { reason, .. } = &self.whereabouts else { return false };
+        // Without its record the empty directory beneath its mount would be offered.
+        if self.is_bared {
+            return false;
+        }
         // One that held data when it was found is found again as it is, should its pool ever come back.
         let unheld = is_idle(self.volume) && self.volume.spec.clean.is_none();
         may_go(self.volume) || (unheld && *reason == HealthReason::PoolGone)

@@ -1,5 +1,7 @@
 //! What the record of a volume becomes, from where it is now and what it is like.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::super::found::{Candidate, Contents, Seen};
@@ -36,6 +38,7 @@ pub(super) fn set_away(
 pub(super) struct Sighting<'a> {
     pub(super) candidate: &'a Candidate,
     pub(super) seen: &'a Seen,
+    pub(super) other_paths: &'a BTreeSet<String>,
     pub(super) capacity: Bytes,
 }
 
@@ -65,6 +68,7 @@ fn status(
     let facts = &here.seen.facts;
     let mut status = volume.status.clone();
     status.path.clone_from(&here.candidate.path);
+    status.other_paths.clone_from(here.other_paths);
     status.fingerprint = facts.fingerprint.clone();
     status.place = Some(facts.place.clone());
     status.capacity = here.capacity;

@@ -120,6 +120,30 @@ fn a_lost_mount_makes_a_held_volume_lost_until_it_returns_and_the_directory_bene
 }
 
 #[test]
+fn a_free_volume_whose_mount_is_lost_leaves_nothing_to_claim_on_the_disk_beneath() {
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 32);
+        for entry in ["fast/v1", "fast/v2"] {
+            mount("ext4", disk.path(), &world.path(entry));
+        }
+        world.start().await;
+        assert!(world.volume("fast/v1").await.is_claimable());
+
+        unmount(&world.path("fast/v1"));
+        world.wait_phase("fast/v2", Phase::Available).await;
+        world.wait_problem("fast/v1 is not offered").await;
+        unmount(&world.path("fast/v2"));
+        world.wait_health("fast/v2", HealthReason::Replaced).await;
+        world.wait_problem("fast/v2 is not offered").await;
+        assert_eq!(world.volumes().await.len(), 1);
+        mount("ext4", disk.path(), &world.path("fast/v1"));
+
+        world.wait_phase("fast/v1", Phase::Available).await;
+        unmount(&world.path("fast/v1"));
+    });
+}
+
+#[test]
 fn a_part_of_a_held_volume_whose_mount_was_lost_is_neither_offered_nor_wiped() {
     in_world(async |world| {
         let disk = Disk::formatted("ext4", 32);

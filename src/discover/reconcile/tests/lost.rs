@@ -280,3 +280,82 @@ fn a_dirty_and_a_cordoned_volume_keep_their_places_too() {
         assert_eq!(phases(&host), [Phase::Lost]);
     }
 }
+
+#[test]
+fn the_empty_directory_beneath_the_lost_mount_of_a_free_volume_is_not_offered_until_that_returns_or_is_forgotten()
+ {
+    let mut host = Host::new();
+    let beneath = || v1(directory(9, "/mnt/fast/v1"));
+    host.settle(&v1(mounted(1)));
+
+    let plan = host.settle(&beneath());
+    assert_eq!(phases(&host), [Phase::Lost]);
+    let volume = host.recorded[0].name.clone();
+    assert_eq!(defects(&plan), [("/mnt/fast/v1", &Defect::Beneath { volume })]);
+    host.settle(&v1(mounted(1)));
+    assert_eq!(phases(&host), [Phase::Available]);
+
+    host.settle(&beneath());
+    host.recorded.clear();
+    host.settle(&beneath());
+    assert_eq!(phases(&host), [Phase::Available]);
+}
+
+#[test]
+fn a_free_volume_whose_mount_point_is_removed_too_or_not_offered_by_its_pool_is_removed() {
+    let mut host = Host::new();
+    host.settle(&v1(mounted(1)));
+    host.settle(&v1(directory(9, "/mnt/fast/v1")));
+
+    host.settle(&Found::default());
+    assert_eq!(host.recorded, []);
+
+    host.pool("fast").accept.directory = false;
+    host.settle(&v1(mounted(1)));
+    host.settle(&v1(directory(9, "/mnt/fast/v1")));
+    assert_eq!(host.recorded, []);
+}
+
+#[test]
+fn a_plain_directory_that_was_made_anew_is_another_volume() {
+    let mut host = Host::new();
+    host.settle(&v1(directory(1, "/a")));
+    let first = host.recorded[0].name.clone();
+
+    host.settle(&v1(directory(1, "/b")));
+
+    assert_eq!(phases(&host), [Phase::Available]);
+    assert_ne!(host.recorded[0].name, first);
+}
+
+#[test]
+fn the_empty_directory_that_one_of_two_mounts_of_a_volume_leaves_is_not_offered() {
+    let both = || found(&[("fast/v1", mounted(1)), ("fast/v2", mounted(1))]);
+    let beneath = || directory(9, "/beneath");
+    for (left, other) in [("fast/v1", "fast/v2"), ("fast/v2", "fast/v1")] {
+        for claimed in [true, false] {
+            let mut host = Host::new();
+            host.settle(&both());
+            if claimed {
+                host.claim("fast/v1");
+            }
+
+            let one = found(&[(left, beneath()), (other, mounted(1))]);
+            let plan = host.settle(&one);
+
+            assert_eq!(host.recorded.len(), 1);
+            assert_eq!(host.recorded[0].status.path, format!("/mnt/{other}"));
+            let volume = host.recorded[0].name.clone();
+            assert_eq!(defects(&plan), [(&*format!("/mnt/{left}"), &Defect::Left { volume })]);
+
+            // Removed and made again, it is no longer what a mount left.
+            host.settle(&{
+                let mut found = found(&[(other, mounted(1))]);
+                found.elsewhere.insert(format!("/mnt/{left}"), Sight::Nothing);
+                found
+            });
+            host.settle(&one);
+            assert_eq!(host.recorded.len(), 2);
+        }
+    }
+}

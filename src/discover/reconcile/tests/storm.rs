@@ -1,9 +1,11 @@
 //! Any sequence of scans and tenants: what must hold after every step.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::super::super::found::{Found, Sight};
-use super::super::{LocalVolume, Seen};
+use super::super::{LocalVolume, Seen, VolumeName};
 use super::world::*;
 use crate::volume::{CleanReason, HealthReason};
 
@@ -124,13 +126,23 @@ fn source_of(volume: &LocalVolume) -> Seen {
     sources().into_iter().find(|seen| seen.facts.fingerprint.identity() == identity).unwrap()
 }
 
-fn check(storm: &Storm, found: &Found) -> Result<(), TestCaseError> {
+fn check(storm: &Storm, found: &Found, before: &BTreeSet<VolumeName>) -> Result<(), TestCaseError> {
     let offered: Vec<_> = storm.host.recorded.iter().filter(|v| v.is_claimable()).collect();
     for volume in &offered {
         let at = found.candidates.iter().find(|candidate| candidate.path == volume.status.path);
         let is_there = matches!(at.map(|at| &at.sight), Some(Sight::Source(seen))
             if seen.facts.fingerprint.identity() == volume.status.fingerprint.identity());
         prop_assert!(is_there, "{} is offered and not there", volume.name);
+    }
+    let fresh = offered.iter().filter(|volume| !before.contains(&volume.name));
+    for plain in fresh.filter(|volume| !source_of(volume).facts.place.attached) {
+        let path = &plain.status.path;
+        let stood = |volume: &&LocalVolume| {
+            let attached = source_of(volume).facts.place.attached;
+            (attached && volume.status.path == *path) || volume.status.other_paths.contains(path)
+        };
+        let stood = storm.host.recorded.iter().find(stood);
+        prop_assert!(stood.is_none(), "{} is offered beneath a lost mount", plain.name);
     }
     for (index, one) in offered.iter().enumerate() {
         // Whether it is seen or not: a mount that is lost on the host may be in use in a pod.
@@ -155,12 +167,14 @@ proptest! {
         let mut storm = Storm { host: Host::new(), there: Vec::new() };
         for step in steps {
             let held: Vec<_> = storm.host.recorded.iter().filter(|v| v.spec.claim.is_some()).map(|v| v.name.clone()).collect();
+            let before: BTreeSet<_> =
+                storm.host.recorded.iter().map(|volume| volume.name.clone()).collect();
             let is_scan = matches!(step, Step::Scan(_) | Step::Blink(_) | Step::Pool(_));
             storm.take(step);
             if is_scan {
                 let found = storm.found();
                 storm.host.settle(&found);
-                check(&storm, &found)?;
+                check(&storm, &found, &before)?;
                 for name in held {
                     prop_assert!(storm.host.recorded.iter().any(|volume| volume.name == name));
                 }
