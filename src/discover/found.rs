@@ -75,6 +75,18 @@ pub enum Contents {
     Holds(String),
 }
 
+/// How closely it is to be looked at what a source holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Not at all: it is settled.
+    None,
+    /// Whether anybody has begun to use it. Costs little, so that a free volume can be looked at again and again.
+    Glance,
+    /// As well as can be done in a few seconds, before it is offered for the first time. For a directory no more than a
+    /// glance.
+    Search,
+}
+
 /// Something that a person may expect to be offered and that is not, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {

@@ -30,7 +30,7 @@ use crate::observe::metrics::Metrics;
 use crate::pool::Pools;
 use crate::volume::{LocalVolume, NodeName, VolumeName};
 use found::{Problem, Sight};
-use reconcile::{World, is_settled, reconcile};
+use reconcile::{World, depth, reconcile};
 use scan::{Scan, scan};
 use wake::Wake;
 use write::Writer;
@@ -162,9 +162,10 @@ impl<I: Inventory> Discovery<I> {
         let began = Instant::now();
         // Read before the host is looked at: what changes from now on makes the writes fail, and is decided again.
         let (volumes, versions) = self.recorded().await?;
-        let settled = volumes.iter().filter(|volume| is_settled(volume, thorough));
-        let settled = settled.map(|volume| volume.status.fingerprint.identity()).collect();
-        let scan = scan(&self.attempts, pools, &volumes, &settled).await?;
+        let depths = volumes
+            .iter()
+            .map(|volume| (volume.status.fingerprint.identity(), depth(volume, thorough)));
+        let scan = scan(&self.attempts, pools, &volumes, &depths.collect()).await?;
         let findings = self.probe(&volumes, &scan, thorough).await;
         let world = World { node: &self.node, pools, findings: &findings, now: Timestamp::now() };
         let plan = reconcile(&scan.found, &volumes, world);

@@ -15,12 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::found::{Candidate, Defect, Found, Problem, Seen};
+use super::found::{Candidate, Defect, Depth, Found, Problem, Seen};
 use crate::health::Finding;
 use crate::pool::{Pool, Pools};
-use crate::volume::{
-    CleanPolicy, CleanReason, Fingerprint, LocalVolume, Mode, NodeName, Status, VolumeName,
-};
+use crate::volume::{CleanPolicy, Fingerprint, LocalVolume, Mode, NodeName, Status, VolumeName};
 use capacity::Sizes;
 use known::{Known, Whereabouts};
 use places::Places;
@@ -48,6 +46,9 @@ pub enum Change {
     Status(VolumeName, Box<Status>),
     /// The pool's policy orders a wipe of a volume that held data when it was found.
     Order(VolumeName, CleanPolicy),
+    /// The order to wipe, which was carried out, is taken back: somebody has filled the volume since, and what he put
+    /// there is not a tenant's to be wiped.
+    Withdraw(VolumeName),
     /// A volume is no more, and nothing of it has to be remembered.
     Remove(VolumeName),
 }
@@ -62,9 +63,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether another scan is due at once: what a removed volume stood in the way of is decided only without it.
+    /// Whether another scan is due at once: what a removed volume, or an order, stood in the way of is decided only
+    /// without it.
     pub fn wants_another(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change, Change::Remove(_)))
+        let clears = |change: &Change| matches!(change, Change::Remove(_) | Change::Withdraw(_));
+        self.changes.iter().any(clears)
     }
 
     fn report(&mut self, candidate: &Candidate, defect: Defect) {
@@ -127,13 +130,18 @@ fn sizes<'a>(
     sizes
 }
 
-/// Whether it is settled what `volume` holds, so that it need not be looked into. It is not while nobody has touched it
-/// since it was found: the administrator may fill or empty it. Devices, which take long to look into and are opened for
-/// that by nobody else, are looked into again only when they held data and everything is looked at.
-pub fn is_settled(volume: &LocalVolume, thorough: bool) -> bool {
+/// How closely it is to be looked at what `volume` holds. It is settled while somebody holds it or it waits for a wipe; a
+/// free one may be filled or emptied by the administrator at any time. Devices, which take longer to look at, are looked
+/// at when everything is, and when they come back.
+pub fn depth(volume: &LocalVolume, thorough: bool) -> Depth {
     let is_device = matches!(volume.status.fingerprint, Fingerprint::Device { .. });
-    let held_data = volume.status.conditions.clean.reason == CleanReason::FoundData;
-    !record::is_untouched(volume) || (is_device && !(thorough && held_data))
+    let is_due = !is_device || thorough || !volume.is_healthy();
+    match () {
+        () if !is_due => Depth::None,
+        () if record::is_found_dirty(volume) => Depth::Search,
+        () if record::is_known_empty(volume) => Depth::Glance,
+        () => Depth::None,
+    }
 }
 
 /// Whether `pool` may offer this source.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::found::{Candidate, Defect, Found, Problem, Sight};
+use super::found::{Candidate, Defect, Depth, Found, Problem, Sight};
 use super::identify::{self, Inside};
 use crate::health::Attempts;
 use crate::host;
@@ -43,13 +43,13 @@ async fn mount_table(attempts: &Attempts) -> Result<Arc<MountTable>, Error> {
     read.map_err(Error::Overdue)?.map(Arc::new).map_err(Error::MountTable)
 }
 
-/// Scans `pools`, and the paths of the `recorded` volumes that no pool selects. `settled` are the identities of sources
-/// whose contents need not be looked at.
+/// Scans `pools`, and the paths of the `recorded` volumes that no pool selects. `depths` says by the identities of
+/// sources how closely their contents are looked at; any other is searched.
 pub async fn scan(
     attempts: &Attempts,
     pools: &Pools,
     recorded: &[LocalVolume],
-    settled: &BTreeSet<Vec<u8>>,
+    depths: &BTreeMap<Vec<u8>, Depth>,
 ) -> Result<Scan, Error> {
     let mounts = mount_table(attempts).await?;
     let mut found = Found::default();
@@ -65,7 +65,7 @@ pub async fn scan(
     let paths: BTreeSet<_> =
         paths.filter(|path| !candidates.contains(path.as_str())).cloned().collect();
     found.elsewhere = look_elsewhere(attempts, paths, &mounts).await;
-    look_into(attempts, &mut found, settled, &mounts).await;
+    look_into(attempts, &mut found, depths, &mounts).await;
     Ok(Scan { found, mounts })
 }
 
@@ -178,21 +178,23 @@ async fn within_deadline(
 async fn look_into(
     attempts: &Attempts,
     found: &mut Found,
-    settled: &BTreeSet<Vec<u8>>,
+    depths: &BTreeMap<Vec<u8>, Depth>,
     mounts: &Arc<MountTable>,
 ) {
+    let depth = |identity: &[u8]| depths.get(identity).copied().unwrap_or(Depth::Search);
     let mut paths: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
     for (index, candidate) in found.candidates.iter().enumerate() {
         if let Sight::Source(seen) = &candidate.sight {
             let identity = seen.facts.fingerprint.identity();
-            if !settled.contains(&identity) && !seen.holds_its_pool {
+            if depth(&identity) != Depth::None && !seen.holds_its_pool {
                 paths.entry(identity).or_default().push(index);
             }
         }
     }
-    let looks = paths.into_values().map(|indices| {
+    let looks = paths.into_iter().map(|(identity, indices)| {
         let first = indices.first().map(|index| found.candidates[*index].clone());
-        async move { (indices, look_into_one(attempts, first, mounts).await) }
+        let depth = depth(&identity);
+        async move { (indices, look_into_one(attempts, first, depth, mounts).await) }
     });
     let looks: Vec<_> = join_all(looks).await;
     for (indices, inside) in looks {
@@ -205,13 +207,14 @@ async fn look_into(
 async fn look_into_one(
     attempts: &Attempts,
     candidate: Option<Candidate>,
+    depth: Depth,
     mounts: &Arc<MountTable>,
 ) -> Result<Inside, Sight> {
     let Some(Candidate { path, sight: Sight::Source(seen), .. }) = candidate else {
         return Err(Sight::Nothing);
     };
     let (at, table) = (PathBuf::from(&path), Arc::clone(mounts));
-    let look = move || identify::inside(&at, &seen.facts.fingerprint, &table);
+    let look = move || identify::inside(&at, &seen.facts.fingerprint, depth, &table);
     attempts.run(Path::new(&path), look).await.unwrap_or_else(|overdue| {
         let message = format!("{path}: {overdue}; check the device");
         Err(Sight::Failed { reason: HealthReason::ProbeTimeout, message })

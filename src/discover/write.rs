@@ -70,14 +70,21 @@ impl<I: Inventory> Writer<'_, I> {
                 let ordered = self.inventory.decide(&name, version, spec).await?;
                 tell::ordered(&ordered.volume);
             }
+            (Change::Withdraw(name), Some(old)) => {
+                self.inventory.decide(&name, version, old.withdrawn_clean()).await?;
+            }
             (Change::Remove(name), Some(old)) => {
                 self.inventory.remove(&name, version).await?;
                 tell::vanished(old);
             }
             // A plan changes only what it was made of.
-            (Change::Status(name, _) | Change::Order(name, _) | Change::Remove(name), None) => {
-                return Err(Error::NotFound(name));
-            }
+            (
+                Change::Status(name, _)
+                | Change::Order(name, _)
+                | Change::Withdraw(name)
+                | Change::Remove(name),
+                None,
+            ) => return Err(Error::NotFound(name)),
         }
         Ok(())
     }
@@ -101,7 +108,10 @@ impl Change {
     fn volume(&self) -> &VolumeName {
         match self {
             Self::Add(volume) => &volume.name,
-            Self::Status(name, _) | Self::Order(name, _) | Self::Remove(name) => name,
+            Self::Status(name, _)
+            | Self::Order(name, _)
+            | Self::Withdraw(name)
+            | Self::Remove(name) => name,
         }
     }
 }

@@ -8,7 +8,10 @@ use super::super::found::{Candidate, Contents, Seen};
 use super::known::{Known, is_idle};
 use super::{Change, Plan, World};
 use crate::pool::Pool;
-use crate::volume::{Bytes, CleanReason, Condition, HealthReason, LocalVolume, NewVolumes, Status};
+use crate::volume::{
+    Bytes, CleanMethod, CleanReason, Condition, Fingerprint, HealthReason, LocalVolume, NewVolumes,
+    Status,
+};
 
 /// What becomes of a volume that is not there, or could not be looked at.
 pub(super) fn set_away(
@@ -47,6 +50,9 @@ pub(super) fn update(volume: &LocalVolume, here: &Sighting<'_>, world: World<'_>
     let pool = world.pools.get(&here.candidate.pool);
     let status = status(volume, here, pool, world);
     let is_dirty = status.clean_for != Some(volume.spec.tenancy);
+    if was_filled(volume, here.seen) && volume.spec.clean.is_some() {
+        plan.changes.push(Change::Withdraw(volume.name.clone()));
+    }
     if status != volume.status {
         plan.changes.push(Change::Status(volume.name.clone(), Box::new(status)));
     }
@@ -130,28 +136,47 @@ fn judged(
         let news = (CleanReason::InUse, format!("{path} is in use by claim {}", claim.name));
         return (reason != CleanReason::InUse).then_some(news);
     }
-    if !is_untouched(volume) {
-        return None;
-    }
-    match (reason, here.seen.contents.as_ref()?) {
-        (CleanReason::FoundData, Contents::Empty) => {
+    match here.seen.contents.as_ref()? {
+        Contents::Empty if is_found_dirty(volume) => {
             Some((CleanReason::FoundEmpty, format!("{path} is empty now")))
         }
-        (CleanReason::FoundData, Contents::Holds(what)) if policy == Some(NewVolumes::Accept) => {
+        Contents::Holds(what) if is_found_dirty(volume) && policy == Some(NewVolumes::Accept) => {
             Some((CleanReason::Accepted, accepted(path, what)))
         }
-        (CleanReason::FoundEmpty, Contents::Holds(what)) => {
+        // With an order it would be wiped; that is taken back first.
+        Contents::Holds(what) if was_filled(volume, here.seen) && volume.spec.clean.is_none() => {
             Some((CleanReason::FoundData, holds(path, what, volume.name.as_str())))
         }
         _ => None,
     }
 }
 
-/// Whether a volume is as it was found: never held, and nobody ordered a wipe.
-pub(super) fn is_untouched(volume: &LocalVolume) -> bool {
-    let never = volume.spec.claim.is_none() && volume.spec.clean.is_none();
-    let reason = volume.status.conditions.clean.reason;
-    never && matches!(reason, CleanReason::FoundData | CleanReason::FoundEmpty)
+/// Whether a volume holds data that was there when it was found, and nobody has decided about that.
+pub(super) fn is_found_dirty(volume: &LocalVolume) -> bool {
+    let undecided = volume.spec.claim.is_none() && volume.spec.clean.is_none();
+    undecided && volume.status.conditions.clean.reason == CleanReason::FoundData
+}
+
+/// Whether a volume is free and clean because it was seen or made to be empty. A device that the administrator's own
+/// program wiped holds whatever that leaves.
+pub(super) fn is_known_empty(volume: &LocalVolume) -> bool {
+    let is_device = matches!(volume.status.fingerprint, Fingerprint::Device { .. });
+    let by_command = volume
+        .spec
+        .clean
+        .as_ref()
+        .is_some_and(|policy| matches!(policy.method, CleanMethod::Command { .. }));
+    let empty = match volume.status.conditions.clean.reason {
+        CleanReason::FoundEmpty => true,
+        CleanReason::Wiped => !(is_device && by_command),
+        _ => false,
+    };
+    empty && volume.spec.claim.is_none() && volume.is_clean()
+}
+
+/// Whether somebody has filled a volume that is taken to be empty.
+fn was_filled(volume: &LocalVolume, seen: &Seen) -> bool {
+    is_known_empty(volume) && matches!(seen.contents, Some(Contents::Holds(_)))
 }
 
 pub(super) fn accepted(path: &str, what: &str) -> String {

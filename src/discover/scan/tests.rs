@@ -15,7 +15,7 @@ fn pools(path: &Path) -> Pools {
 }
 
 async fn scanned(attempts: &Attempts, pools: &Pools, recorded: &[LocalVolume]) -> Found {
-    scan(attempts, pools, recorded, &BTreeSet::new()).await.unwrap().found
+    scan(attempts, pools, recorded, &BTreeMap::new()).await.unwrap().found
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_scan_of_what_is_settled_looks_into_nothing() {
     let plan = reconcile(&first, &[], world);
     assert_eq!(plan.changes.len(), 1);
     let Sight::Source(seen) = &first.candidates[0].sight else { panic!("{first:?}") };
-    let settled = BTreeSet::from([seen.facts.fingerprint.identity()]);
+    let settled = BTreeMap::from([(seen.facts.fingerprint.identity(), Depth::None)]);
 
     let again = scan(&attempts, &pools, &[], &settled).await.unwrap().found;
 

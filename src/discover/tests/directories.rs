@@ -68,15 +68,42 @@ fn a_pool_is_found_once_its_directory_is_made() {
 }
 
 #[test]
-fn a_directory_that_holds_data_is_dirty_and_lost_and_found_alone_is_nothing() {
+fn a_directory_that_holds_data_is_dirty_and_an_empty_lost_and_found_alone_is_nothing() {
     in_world(async |world| {
         fs::create_dir_all(world.path("fast/full/data")).unwrap();
         fs::create_dir_all(world.path("fast/new/lost+found")).unwrap();
+        fs::create_dir_all(world.path("fast/recovered/lost+found/#12")).unwrap();
+        fs::create_dir_all(world.path("fast/file")).unwrap();
+        fs::write(world.path("fast/file/lost+found"), "data").unwrap();
 
         world.start().await;
 
-        assert_eq!(world.volume("fast/full").await.phase(), Phase::Dirty);
-        assert_eq!(world.volume("fast/new").await.phase(), Phase::Available);
+        for (entry, phase) in [
+            ("fast/full", Phase::Dirty),
+            ("fast/new", Phase::Available),
+            ("fast/recovered", Phase::Dirty),
+            ("fast/file", Phase::Dirty),
+        ] {
+            assert_eq!(world.volume(entry).await.phase(), phase, "{entry}");
+        }
+    });
+}
+
+#[test]
+fn a_wiped_directory_that_the_administrator_fills_is_dirty_and_not_wiped_again() {
+    in_world(async |world| {
+        world.rescan_often();
+        fs::create_dir(world.path("fast/v1")).unwrap();
+        world.start().await;
+        world.claim("fast/v1").await;
+        world.release("fast/v1").await;
+        world.wait_phase("fast/v1", Phase::Available).await;
+
+        fs::write(world.path("fast/v1/file"), "the administrator's").unwrap();
+
+        let filled = world.wait_phase("fast/v1", Phase::Dirty).await;
+        assert_eq!(filled.status.conditions.clean.reason, CleanReason::FoundData);
+        assert!(!filled.needs_cleaning());
     });
 }
 

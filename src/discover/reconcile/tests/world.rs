@@ -146,6 +146,10 @@ impl Host {
                     let volume = self.named(&name);
                     volume.spec = volume.ordered_clean(policy);
                 }
+                Change::Withdraw(name) => {
+                    let volume = self.named(&name);
+                    volume.spec = volume.withdrawn_clean();
+                }
                 Change::Remove(name) => {
                     let held = self.named(&name).spec.claim.is_some();
                     assert!(!held, "{name} was removed while it was held");
