@@ -42,6 +42,8 @@ pub enum Sight {
     Nothing,
     /// Something that is neither a directory nor a block device.
     Unsuitable,
+    /// It is not known: so many looks at other paths have not come back that this one was not made.
+    Untried,
     /// It is not known: looking failed.
     Failed {
         /// The reason for a condition.
@@ -133,6 +135,8 @@ pub enum Defect {
     },
     /// Looking at it failed.
     Failed(String),
+    /// It was not looked at, since too many others hang.
+    Untried,
     /// The pool's directory is not there.
     NoDirectory,
     /// The pool's directory cannot be listed.
@@ -178,6 +182,9 @@ impl fmt::Display for Problem {
                  there again, or remove the directory"
             ),
             Defect::Failed(why) => write!(formatter, "is not offered: {why}"),
+            Defect::Untried => formatter.write_str(
+                "is not offered: it was not looked at, since too many others have had no answer yet; check those",
+            ),
             Defect::NoDirectory => {
                 formatter.write_str("does not exist, so its pool has no volumes; make it")
             }

@@ -95,7 +95,8 @@ pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> P
                 };
                 record::update(known.volume, &sight, world, &mut plan);
             }
-            Whereabouts::Present(..) => {}
+            // What was said of a volume that nobody looked at stands.
+            Whereabouts::Present(..) | Whereabouts::Untried => {}
             Whereabouts::Away { reason, message, .. } | Whereabouts::Unseen { reason, message } => {
                 record::set_away(known, *reason, message, world.now, &mut plan);
             }

@@ -46,6 +46,7 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
             capacity,
             fs_type: Some("ext4".into()),
             clean_for: Some(Tenancy(0)),
+            accepted: false,
             conditions: Conditions {
                 healthy: holds(true, HealthReason::Present),
                 clean: holds(true, CleanReason::FoundEmpty),

@@ -132,6 +132,10 @@ pub struct Status {
     /// The tenancy after which it was last known empty and wiped; absent while that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clean_for: Option<Tenancy>,
+    /// Whether its pool offers it with the data that was on it, which may then be for reading only. It stays so while a
+    /// tenant has it.
+    #[serde(default)]
+    pub accepted: bool,
     /// `Healthy` and `Clean`.
     pub conditions: Conditions,
     /// The wipe under way.

@@ -26,6 +26,8 @@ pub(super) enum Whereabouts<'a> {
     Away { reason: HealthReason, message: String, seen: Option<&'a Seen> },
     /// It may be there: looking failed.
     Unseen { reason: HealthReason, message: String },
+    /// It may be there: nobody looked.
+    Untried,
 }
 
 /// The candidates by what they are and by where they are.
@@ -90,7 +92,7 @@ impl<'a> Index<'a> {
         let moved = was_attached(volume).then_some(&volume.status.path);
         let stood = volume.status.other_paths.iter().chain(moved);
         let stood = stood.filter(|path| match self.by_path.get(path.as_str()) {
-            None | Some(Sight::Failed { .. }) => true,
+            None | Some(Sight::Failed { .. } | Sight::Untried) => true,
             Some(Sight::Source(seen)) => !seen.facts.place.attached,
             Some(Sight::Nothing | Sight::Unsuitable) => false,
         });
@@ -168,6 +170,7 @@ impl<'a> Index<'a> {
             Sight::Failed { reason, message } => {
                 Whereabouts::Unseen { reason: *reason, message: message.clone() }
             }
+            Sight::Untried => Whereabouts::Untried,
             Sight::Nothing => {
                 let message = format!(
                     "nothing is at {path}; mount or attach it again, or forget the volume if it is lost"
@@ -262,9 +265,9 @@ impl Known<'_> {
             Whereabouts::Present(_, seen) | Whereabouts::Away { seen: Some(seen), .. } => {
                 Some(&seen.facts.place)
             }
-            Whereabouts::Away { seen: None, .. } | Whereabouts::Unseen { .. } => {
-                self.volume.status.place.as_ref()
-            }
+            Whereabouts::Away { seen: None, .. }
+            | Whereabouts::Unseen { .. }
+            | Whereabouts::Untried => self.volume.status.place.as_ref(),
         }
     }
 

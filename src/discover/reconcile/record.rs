@@ -94,6 +94,14 @@ fn status(
         let condition = Condition { status: clean, reason, message, since: world.now };
         status.conditions.clean = said(&volume.status.conditions.clean, condition);
     }
+    match status.conditions.clean.reason {
+        CleanReason::Accepted => status.accepted = true,
+        CleanReason::FoundEmpty | CleanReason::FoundData | CleanReason::Wiped => {
+            status.accepted = false;
+        }
+        // What a tenant was given, and left as it was, is what it was before.
+        _ => {}
+    }
     status
 }
 

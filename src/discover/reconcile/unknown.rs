@@ -111,12 +111,13 @@ fn source<'a>(
             Err(defect) => defect,
         },
         // Where a volume was recorded, its condition says it.
-        Sight::Failed { .. } | Sight::Nothing
+        Sight::Failed { .. } | Sight::Untried | Sight::Nothing
             if records.missing.contains_key(candidate.path.as_str()) =>
         {
             return None;
         }
         Sight::Nothing => Defect::Nothing,
+        Sight::Untried => Defect::Untried,
         Sight::Unsuitable => Defect::Unsuitable,
         Sight::Failed { message, .. } => Defect::Failed(message.clone()),
     };
@@ -184,6 +185,7 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
         capacity,
         fs_type: seen.facts.fs_type.clone(),
         clean_for: is_clean.then_some(tenancy),
+        accepted: reason == CleanReason::Accepted,
         conditions: Conditions {
             healthy: Condition {
                 status: true,

@@ -88,6 +88,11 @@ impl World {
         self.discovery = self.discovery.clone().rescan_every(Duration::from_millis(20));
     }
 
+    /// Gives up on a call soon.
+    pub(super) fn be_impatient(&mut self) {
+        self.discovery = self.discovery.clone().wait_at_most(Duration::from_millis(500));
+    }
+
     /// Adds the pool `name`, or configures it anew.
     pub(super) fn configure(&self, name: &str, change: impl FnOnce(&mut Pool)) {
         let mut pool = pool(name, self.path(name));

@@ -183,6 +183,20 @@ fn what_could_not_be_seen_is_not_removed() {
 }
 
 #[test]
+fn what_nobody_looked_at_stays_as_it_was_and_keeps_its_place() {
+    let mut host = Host::new();
+    host.settle(&v1(directory(1, "/a")));
+
+    let plan = host.plan(&sights_found([
+        ("fast/v1", Sight::Untried),
+        ("fast/v2", Sight::Source(Box::new(directory(1, "/a/b")))),
+    ]));
+
+    assert_eq!(plan.changes, []);
+    assert_eq!(phases(&host), [Phase::Available]);
+}
+
+#[test]
 fn a_volume_whose_mount_is_being_made_anew_is_expected_to_be_away() {
     let mut host = Host::new();
     host.settle(&v1(mounted(1)));

@@ -56,6 +56,25 @@ fn a_volume_that_was_emptied_by_hand_is_offered_and_one_that_was_filled_is_offer
     assert_eq!(phases(&host), [Phase::Dirty]);
 }
 
+#[test]
+fn that_the_data_on_a_volume_was_accepted_is_known_while_it_is_held_and_until_it_is_wiped() {
+    let mut host = Host::new();
+    host.pool("fast").new_volumes = NewVolumes::Accept;
+    host.settle(&v1(full(mounted(1))));
+    assert!(host.at("fast/v1").status.accepted);
+
+    host.claim("fast/v1");
+    host.settle(&v1(full(mounted(1))));
+    assert!(host.at("fast/v1").status.accepted);
+
+    let now = host.now;
+    let volume = host.at("fast/v1");
+    volume.spec = volume.released(volume.spec.tenancy).unwrap();
+    volume.status = volume.cleaned(volume.spec.tenancy, CleanReason::Wiped, now).unwrap();
+    host.settle(&v1(mounted(1)));
+    assert!(!host.at("fast/v1").status.accepted);
+}
+
 fn wiped(host: &mut Host, method: CleanMethod) {
     host.claim("fast/v1");
     let now = host.now;
