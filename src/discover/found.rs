@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::source::Facts;
-use crate::volume::{HealthReason, PoolName, RootAttributes, VolumeName};
+use crate::volume::{Bytes, HealthReason, PoolName, RootAttributes, VolumeName};
 
 /// Everything that one scan of a host found.
 #[derive(Debug, Clone, Default)]
@@ -133,6 +133,15 @@ pub enum Defect {
         /// The volume.
         volume: VolumeName,
     },
+    /// Everything that its file system has is promised to holders, or declared by pools for others.
+    NoSpace,
+    /// It is offered, but smaller than its pool declares.
+    Smaller {
+        /// With how much.
+        given: Bytes,
+        /// What the pool declares.
+        declared: Bytes,
+    },
     /// Looking at it failed.
     Failed(String),
     /// It was not looked at, since too many others hang.
@@ -182,6 +191,16 @@ impl fmt::Display for Problem {
                  there again, or remove the directory"
             ),
             Defect::Failed(why) => write!(formatter, "is not offered: {why}"),
+            Defect::NoSpace => formatter.write_str(
+                "is not offered: nothing of its file system is left, beside what claims were promised and pools declare; \
+                 enlarge it, or lower the pools' capacity",
+            ),
+            Defect::Smaller { given, declared } => write!(
+                formatter,
+                "is offered with {given} and not with the {declared} that pool {} declares: its file system does not have \
+                 that much for each; enlarge it, or lower the pool's capacity",
+                self.pool
+            ),
             Defect::Untried => formatter.write_str(
                 "is not offered: it was not looked at, since too many others have had no answer yet; check those",
             ),

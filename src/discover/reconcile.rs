@@ -18,8 +18,10 @@ use jiff::Timestamp;
 use super::found::{Candidate, Defect, Depth, Found, Problem, Seen};
 use crate::health::Finding;
 use crate::pool::{Pool, Pools};
-use crate::volume::{CleanPolicy, Fingerprint, LocalVolume, Mode, NodeName, Status, VolumeName};
-use capacity::Sizes;
+use crate::volume::{
+    Bytes, CleanPolicy, Fingerprint, LocalVolume, Mode, NodeName, Status, VolumeName,
+};
+use capacity::{Size, Sizes};
 use known::{Known, Whereabouts};
 use places::Places;
 use unknown::Fresh;
@@ -70,6 +72,16 @@ impl Plan {
         self.changes.iter().any(clears)
     }
 
+    /// The capacity of a candidate, after what is wrong with it was reported.
+    fn sized(&mut self, candidate: &Candidate, size: Size) -> Bytes {
+        if size.bytes == Bytes(0) {
+            self.report(candidate, Defect::NoSpace);
+        } else if let Some(declared) = size.instead_of {
+            self.report(candidate, Defect::Smaller { given: size.bytes, declared });
+        }
+        size.bytes
+    }
+
     fn report(&mut self, candidate: &Candidate, defect: Defect) {
         let (pool, path) = (candidate.pool.clone(), candidate.path.clone());
         self.problems.insert(Problem { pool, path, defect });
@@ -87,12 +99,14 @@ pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> P
     for known in &known {
         match &known.whereabouts {
             Whereabouts::Present(candidate, seen) if present.contains(&known.volume.name) => {
-                let sight = record::Sighting {
-                    candidate,
-                    seen,
-                    other_paths: &known.other_paths,
-                    capacity: sizes.of(known.volume, candidate, seen),
-                };
+                let size = sizes.of(Some(known.volume), candidate, seen);
+                let capacity = plan.sized(candidate, size);
+                if capacity == Bytes(0) && known::may_go(known.volume) {
+                    plan.changes.push(Change::Remove(known.volume.name.clone()));
+                    continue;
+                }
+                let other_paths = &known.other_paths;
+                let sight = record::Sighting { candidate, seen, other_paths, capacity };
                 record::update(known.volume, &sight, world, &mut plan);
             }
             // What was said of a volume that nobody looked at stands.
@@ -103,9 +117,12 @@ pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> P
         }
     }
     for fresh in fresh {
-        let capacity = sizes.of_new(fresh.candidate, fresh.seen);
-        let volume = unknown::volume(fresh, capacity, world);
-        plan.changes.extend(volume.map(|volume| Change::Add(Box::new(volume))));
+        let size = sizes.of(None, fresh.candidate, fresh.seen);
+        let capacity = plan.sized(fresh.candidate, size);
+        if capacity > Bytes(0) {
+            let volume = unknown::volume(fresh, capacity, world);
+            plan.changes.extend(volume.map(|volume| Change::Add(Box::new(volume))));
+        }
     }
     plan
 }
@@ -118,16 +135,17 @@ fn sizes<'a>(
 ) -> Sizes<'a> {
     let mut sizes = Sizes::new(world.pools);
     for fresh in fresh {
-        sizes.count_new(fresh.candidate, fresh.seen);
+        sizes.count(None, fresh.candidate, fresh.seen);
     }
     for known in known {
         match &known.whereabouts {
             Whereabouts::Present(candidate, seen) if present.contains(&known.volume.name) => {
-                sizes.count(known.volume, candidate, seen);
+                sizes.count(Some(known.volume), candidate, seen);
             }
             _ => sizes.count_away(known.volume),
         }
     }
+    sizes.divide();
     sizes
 }
 

@@ -220,7 +220,7 @@ fn offered<'a>(
 
 /// Whether nothing would be lost with the record of a volume that is not there: nobody holds it, it is clean, and nobody
 /// said anything about it.
-fn may_go(volume: &LocalVolume) -> bool {
+pub(super) fn may_go(volume: &LocalVolume) -> bool {
     is_idle(volume) && volume.is_clean()
 }
 
