@@ -115,6 +115,17 @@ fn an_order_to_wipe_does_not_change_the_policy_that_a_tenant_was_promised() {
 }
 
 #[test]
+fn only_an_order_that_was_carried_out_is_taken_back() {
+    let mut done = released();
+    done.status = done.cleaned(Tenancy(1), &delete(), CleanReason::Wiped, NOW).unwrap();
+
+    assert_eq!(done.withdrawn_clean().clean, None);
+    for due in [released(), claimed_by("pvc-1")] {
+        assert_eq!(due.withdrawn_clean(), due.spec);
+    }
+}
+
+#[test]
 fn a_wipe_of_another_tenancy_than_the_latest_never_makes_a_volume_clean() {
     let volume = released();
 

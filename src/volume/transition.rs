@@ -114,6 +114,15 @@ impl LocalVolume {
         Spec { clean_asked, ..spec }
     }
 
+    /// Takes back an order to wipe that was carried out, so that it does not apply to what is put there later. An order
+    /// that is still due, or was promised to a tenant, stands.
+    #[must_use]
+    pub fn withdrawn_clean(&self) -> Spec {
+        let done = self.spec.claim.is_none() && self.is_clean();
+        let clean = self.spec.clean.clone().filter(|_| !done);
+        Spec { clean, ..self.spec.clone() }
+    }
+
     /// Says whether the volume may be claimed again.
     #[must_use]
     pub fn cordoned(&self, cordoned: bool) -> Spec {
