@@ -55,7 +55,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clean", &["host", "inventory", "observe", "pool", "source", "volume"]),
     (
         "csi",
-        &["claim", "health", "host", "inventory", "observe", "pool", "publish", "source", "volume"],
+        &[
+            "claim",
+            "discover",
+            "health",
+            "host",
+            "inventory",
+            "observe",
+            "pool",
+            "publish",
+            "source",
+            "volume",
+        ],
     ),
     ("cli", &["csi", "pool", "volume", "observe"]),
     (

@@ -52,6 +52,8 @@ pub enum Command {
     Standalone(StandaloneOptions),
     /// List the volumes of the inventory
     Volumes(VolumesOptions),
+    /// List what is in the pools and not offered, or not as its pool says, with the reason
+    Problems(ProblemsOptions),
     /// Wipe a volume that holds data, or try again at once after a wipe that failed. The data is lost
     Clean(Named),
     /// End a claim as its orchestrator would have: the volume is wiped as was agreed and offered again
@@ -129,6 +131,29 @@ pub struct VolumesOptions {
     /// The server to ask.
     #[command(flatten)]
     pub server: ServerOptions,
+}
+
+/// Which problems to list, and how.
+#[derive(Debug, Args)]
+pub struct ProblemsOptions {
+    /// Only problems of this pool
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<PoolName>,
+    /// How to print them
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: ProblemsOutput,
+    /// The server to ask.
+    #[command(flatten)]
+    pub server: ServerOptions,
+}
+
+/// How problems are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProblemsOutput {
+    /// A sentence a line
+    Text,
+    /// A JSON array of objects with pool, path, kind and message
+    Json,
 }
 
 /// How volumes are printed.

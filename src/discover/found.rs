@@ -165,6 +165,29 @@ pub enum Defect {
     Unreadable(String),
 }
 
+impl Defect {
+    /// Its name, stable between releases, for metrics and for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "NotUtf8",
+            Self::Nothing => "Nothing",
+            Self::Unsuitable => "Unsuitable",
+            Self::NotAccepted(_) => "NotAccepted",
+            Self::Duplicate { .. } => "Duplicate",
+            Self::Overlaps { .. } => "Overlaps",
+            Self::HoldsItsPool => "HoldsItsPool",
+            Self::Beneath { .. } => "Beneath",
+            Self::Left { .. } => "Left",
+            Self::NoSpace => "NoSpace",
+            Self::Smaller { .. } => "Smaller",
+            Self::Failed(_) => "Failed",
+            Self::Untried => "Untried",
+            Self::NoDirectory => "NoDirectory",
+            Self::Unreadable(_) => "Unreadable",
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} ", self.path)?;

@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::found::{Contents, Depth, Seen, Sight};
 use crate::host::mountinfo::MountTable;
 use crate::host::{self, Errno, device, identify, signature};
-use crate::source::{self, Source};
+use crate::source::{self, Facts, Source};
 use crate::volume::{Fingerprint, HealthReason, RootAttributes};
 
 /// What `mkfs` makes and no tenant: a directory with nothing else is empty, as long as nothing is in this one either.
@@ -27,6 +27,7 @@ pub(super) fn at(path: &Path, pool: Option<&Path>, mounts: &MountTable) -> Sight
         let holds_its_pool = match pool {
             Some(pool) if !source.is_device() => {
                 pool.starts_with(identify::path_of(source.as_fd(), path)?)
+                    || is_within(pool, &facts, mounts)
             }
             _ => false,
         };
@@ -39,6 +40,15 @@ pub(super) fn at(path: &Path, pool: Option<&Path>, mounts: &MountTable) -> Sight
         Ok(seen) => Sight::Source(Box::new(seen)),
         Err(error) => unseen(&error),
     }
+}
+
+/// Whether a directory, in the path of which nothing is a symlink, lies within a source, by whichever path that was
+/// reached: a bind mount has another.
+fn is_within(directory: &Path, facts: &Facts, mounts: &MountTable) -> bool {
+    mounts.around(directory).is_some_and(|mount| {
+        let root = mount.path_in_filesystem(directory);
+        mount.device == facts.device && root.is_some_and(|root| root.starts_with(&facts.root))
+    })
 }
 
 fn unseen(error: &source::Error) -> Sight {

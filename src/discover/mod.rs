@@ -28,6 +28,7 @@ use tracing::warn;
 use crate::health::{Attempts, DEADLINE, Finding, Prober, Round};
 use crate::inventory::{self, Inventory, Version};
 use crate::observe::metrics::Metrics;
+use crate::observe::problems::Counts;
 use crate::pool::Pools;
 use crate::volume::{LocalVolume, NodeName, VolumeName};
 use found::{Problem, Sight};
@@ -40,6 +41,9 @@ use write::Writer;
 pub const RESCAN: Duration = Duration::from_mins(1);
 /// The first pause before what could not be finished is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+
+/// What the last scan found wrong.
+pub type Problems = watch::Receiver<Arc<BTreeSet<Problem>>>;
 
 /// Finds the volumes of a node, for as long as it runs. Clones are the same discovery.
 #[derive(Debug, Clone)]
@@ -111,7 +115,7 @@ impl<I: Inventory> Discovery<I> {
     }
 
     /// What a person may expect to be offered and is not, as the last scan found it.
-    pub fn problems(&self) -> watch::Receiver<Arc<BTreeSet<Problem>>> {
+    pub fn problems(&self) -> Problems {
         self.problems.subscribe()
     }
 
@@ -226,6 +230,11 @@ impl<I: Inventory> Discovery<I> {
 
     /// Keeps what is wrong for whoever asks, and says what is so since this scan.
     fn report(&self, problems: &BTreeSet<Problem>) {
+        let mut counts = Counts::new();
+        for problem in problems {
+            *counts.entry((problem.pool.clone(), problem.defect.kind())).or_default() += 1;
+        }
+        self.metrics.problems(counts);
         self.problems.send_if_modified(|known| {
             tell::problems(&self.node, known, problems);
             let news = **known != *problems;

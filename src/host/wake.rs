@@ -304,6 +304,37 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_overflows_tells_and_goes_on_telling() {
+        let directory = tempfile::tempdir().unwrap();
+        let (changes, watches) = DirectoryChanges::open().unwrap();
+        watches.set(directory.path()).unwrap();
+        let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        // Two events each; equal ones that follow each other would be one.
+        for number in 0..most.trim().parse::<usize>().unwrap() / 2 + 100 {
+            let file = directory.path().join(number.to_string());
+            fs::write(&file, "").unwrap();
+            fs::remove_file(&file).unwrap();
+        }
+        wait(&changes, PollFlags::IN);
+        changes.drain();
+
+        fs::write(directory.path().join("after"), "").unwrap();
+
+        wait(&changes, PollFlags::IN);
+    }
+
+    #[test]
+    fn announcements_that_were_lost_may_have_been_about_a_block_device() {
+        let changes = DeviceChanges::open().unwrap();
+        rustix::net::sockopt::set_socket_recv_buffer_size(&changes.0, 1).unwrap();
+        for _ in 0..1000 {
+            fs::write("/sys/class/mem/null/uevent", "change").unwrap();
+        }
+
+        assert!(changes.drain());
+    }
+
+    #[test]
     fn announcements_of_other_subsystems_do_not_concern() {
         assert!(is_about_block_device(b"add@/devices/x\0ACTION=add\0SUBSYSTEM=block\0"));
         assert!(!is_about_block_device(b"add@/devices/x\0SUBSYSTEM=net\0INTERFACE=block\0"));

@@ -226,6 +226,7 @@ impl Parts {
                 self.inventory.clone(),
                 self.claims.clone(),
                 self.pools.subscribe(),
+                self.discovery.problems(),
                 operations,
             )),
             metrics: self.metrics.clone(),

@@ -65,6 +65,25 @@ async fn while_too_many_others_hang_pools_are_listed_and_of_their_entries_nothin
 }
 
 #[tokio::test]
+async fn only_entries_that_the_globs_of_the_pool_match_are_candidates() {
+    let directory = tempfile::tempdir().unwrap();
+    for entry in ["v1", "v22", "disk-a", "w1", "V1"] {
+        fs::create_dir(directory.path().join(entry)).unwrap();
+    }
+    let text = format!(
+        "pools:\n  fast: {{path: {}, match: ['v?', 'disk-*']}}\n",
+        directory.path().display()
+    );
+    let pools = crate::pool::config::parse(&text, Path::new("pools.yaml")).unwrap();
+
+    let found = scanned(&Attempts::new(Duration::from_mins(1)), &pools, &[]).await;
+
+    let entries: Vec<_> = found.candidates.iter().map(|found| found.entry.as_str()).collect();
+    assert_eq!(entries, ["disk-a", "v1"]);
+    assert!(found.problems.is_empty());
+}
+
+#[tokio::test]
 async fn a_pool_that_cannot_be_listed_is_told_from_one_that_is_not_there() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");

@@ -1,5 +1,6 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
+use std::process::Command;
 
 use super::world::*;
 use crate::host::device::{self, Access};
@@ -62,6 +63,21 @@ fn a_free_device_that_the_administrator_begins_to_use_is_offered_no_more_until_h
             wipe::zero(&disk.open(), disk.path(), 0, 32 * MIB).unwrap();
             world.wait_phase(entry, Phase::Available).await;
         }
+    });
+}
+
+#[test]
+fn a_device_node_that_stands_in_a_pool_is_offered_as_a_link_to_one_is() {
+    in_world(async |world| {
+        world.configure("fast", |pool| pool.mode = Mode::Block);
+        let disk = Disk::blank(16);
+        let node = [disk.path(), &world.path("fast/node")];
+        assert!(Command::new("cp").arg("-a").args(node).status().unwrap().success());
+
+        world.start().await;
+
+        let volume = world.volume("fast/node").await;
+        assert_eq!((volume.phase(), volume.status.capacity), (Phase::Available, Bytes(16 * MIB)));
     });
 }
 

@@ -39,6 +39,37 @@ fn every_kind_of_directory_is_found_and_each_bad_entry_is_reported_and_stops_no_
 }
 
 #[test]
+fn a_bind_mount_of_what_holds_the_pool_is_not_offered_by_its_other_path() {
+    in_world(async |world| {
+        for (alias, of) in [("fast/self", "fast"), ("fast/around", "")] {
+            bind(&world.path(of), &world.path(alias));
+        }
+
+        world.start().await;
+
+        assert_eq!(world.volumes().await, []);
+        for problem in world.wait_problems(2).await {
+            assert!(problem.contains("the pool's own directory lies within it"), "{problem}");
+        }
+    });
+}
+
+#[test]
+fn what_nothing_tells_is_found_by_the_next_full_scan() {
+    in_world(async |world| {
+        world.rescan_often();
+        // The directory that it leads to is in no pool, and nobody watches it.
+        symlink(world.path("elsewhere"), world.path("fast/link")).unwrap();
+        world.start().await;
+        world.wait_problem("fast/link").await;
+
+        fs::create_dir(world.path("elsewhere")).unwrap();
+
+        world.wait_phase("fast/link", Phase::Available).await;
+    });
+}
+
+#[test]
 fn what_comes_while_it_runs_is_told_and_found_at_once() {
     in_world(async |world| {
         world.start().await;
