@@ -220,7 +220,7 @@ mod rule_6_a_crash_loses_nothing {
         let gate = host.path("outside/gate");
         // The first run leaves its work to another process, which outlives it; a second run ends at once.
         let script = format!(
-            "if mkdir {0}.begun; then (while ! test -e {0}; do sleep 0.01; done; rm -rf $BERTH_PATH/*) & wait; \
+            "if mkdir {0}.begun; then (mkdir {0}.orphan; until test -e {0}; do sleep 0.01; done; rm -rf $BERTH_PATH/*) & wait; \
              else rm -rf $BERTH_PATH/*; fi",
             gate.display()
         );
@@ -233,7 +233,7 @@ mod rule_6_a_crash_loses_nothing {
         let id = berth.create("pvc-1", "fast", 1).unwrap().volume_id;
         fs::write(source.join("data"), "a tenant's").unwrap();
         berth.delete(&id).unwrap();
-        berth.wait_for("the wipe to run", |berth| berth.volume("v1")?.status.cleaning.map(drop));
+        berth.wait_for("the wipe to run", |_| fs::metadata(host.path("outside/gate.orphan")).ok());
         berth.kill();
 
         let berth = Berth::start(&host, &config);

@@ -139,9 +139,13 @@ pub fn mount(arguments: &[&str], path: &Path) {
     run(Command::new("mount").args(arguments).arg(path));
 }
 
-/// Unmounts what is topmost at `path`.
+/// Unmounts what is topmost at `path`. While the server looks at it, it is busy for a moment.
 pub fn unmount(path: &Path) {
-    run(Command::new("umount").arg(path));
+    let began = std::time::Instant::now();
+    while Command::new("umount").arg(path).output().is_ok_and(|output| !output.status.success()) {
+        assert!(began.elapsed().as_secs() < 10, "{} stays busy", path.display());
+        std::thread::yield_now();
+    }
 }
 
 /// Runs a command of the machine that must succeed.
