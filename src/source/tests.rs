@@ -155,9 +155,9 @@ fn a_loop_device_is_told_by_its_file_and_names_the_file_system_on_it() {
 #[test]
 fn a_device_and_what_is_mounted_from_it_share_a_name_and_so_do_a_directory_and_its_file_system() {
     isolated(|| {
-        let base = tempfile::tempdir().unwrap();
-        let (_file, device) = formatted(base.path(), "ext4", 16);
-        let (path, other) = (base.path().join("v1"), base.path().join("v2"));
+        let (_scratch, base) = scratch();
+        let (_file, device) = formatted(&base, "ext4", 16);
+        let (path, other) = (base.join("v1"), base.join("v2"));
         mount(&[device.path().to_str().unwrap()], &path);
         tmpfs(&other);
         let part = path.join("part");
@@ -183,9 +183,9 @@ fn a_device_and_what_is_mounted_from_it_share_a_name_and_so_do_a_directory_and_i
 #[test]
 fn a_loop_device_is_told_by_the_uuid_of_the_file_system_that_its_file_lies_on() {
     isolated(|| {
-        let base = tempfile::tempdir().unwrap();
-        let (_file, holding) = formatted(base.path(), "ext4", 32);
-        let (path, passing) = (base.path().join("disk"), base.path().join("passing"));
+        let (_scratch, base) = scratch();
+        let (_file, holding) = formatted(&base, "ext4", 32);
+        let (path, passing) = (base.join("disk"), base.join("passing"));
         mount(&[holding.path().to_str().unwrap()], &path);
         tmpfs(&passing);
         let identity = |directory: &Path| {
@@ -209,10 +209,9 @@ fn a_loop_device_is_told_by_the_uuid_of_the_file_system_that_its_file_lies_on() 
 #[test]
 fn a_file_system_without_a_uuid_is_told_with_the_boot_in_which_its_number_is_good() {
     isolated(|| {
-        let base = tempfile::tempdir().unwrap();
-        tmpfs(base.path());
+        let (_scratch, base) = scratch();
 
-        let fingerprint = Source::look(base.path()).unwrap().facts.fingerprint;
+        let fingerprint = Source::look(&base).unwrap().facts.fingerprint;
 
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         let Fingerprint::Directory { filesystem, .. } = &fingerprint else { panic!() };
