@@ -15,6 +15,7 @@ mod wake;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ pub struct Discovery<I> {
     pools: watch::Receiver<Arc<Pools>>,
     metrics: Metrics,
     rescan: Duration,
+    tenants: Vec<PathBuf>,
     attempts: Attempts,
     prober: Prober,
     ready: Arc<watch::Sender<bool>>,
@@ -82,6 +84,7 @@ impl<I: Inventory> Discovery<I> {
             pools,
             metrics,
             rescan: RESCAN,
+            tenants: Vec::new(),
             attempts: Attempts::new(DEADLINE),
             prober: Prober::default(),
             ready: Arc::new(watch::Sender::new(false)),
@@ -100,6 +103,12 @@ impl<I: Inventory> Discovery<I> {
     #[must_use]
     fn wait_at_most(self, deadline: Duration) -> Self {
         Self { attempts: Attempts::new(deadline), prober: Prober::new(deadline), ..self }
+    }
+
+    /// Knows a mount beneath any of `tenants` for a tenant's, also where nothing is recorded of one.
+    #[must_use]
+    pub fn tenants_beneath(self, tenants: Vec<PathBuf>) -> Self {
+        Self { tenants, ..self }
     }
 
     /// The prober that it uses, so that others share its memory of what hangs.
@@ -180,7 +189,13 @@ impl<I: Inventory> Discovery<I> {
         let scan = scan(&self.attempts, pools, &volumes, &depths.collect()).await?;
         let round = Arc::new(Round::new(Arc::clone(&scan.mounts)));
         let findings = self.probe(&volumes, &scan, &round, thorough).await;
-        let world = World { node: &self.node, pools, findings: &findings, now: Timestamp::now() };
+        let world = World {
+            node: &self.node,
+            pools,
+            findings: &findings,
+            tenants: &self.tenants,
+            now: Timestamp::now(),
+        };
         let plan = reconcile(&scan.found, &volumes, world);
         self.report(&plan.problems);
         let again = plan.wants_another();

@@ -12,6 +12,7 @@ mod record;
 mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -35,8 +36,26 @@ pub struct World<'a> {
     pub pools: &'a Pools,
     /// What probes found of recorded volumes, where they were probed.
     pub findings: &'a BTreeMap<VolumeName, Finding>,
+    /// The directories beneath which volumes are mounted for tenants, and nothing else is.
+    pub tenants: &'a [PathBuf],
     /// Now.
     pub now: Timestamp,
+}
+
+impl World<'_> {
+    /// The mount points of a source that are the administrator's.
+    fn own_mounts(&self, seen: &Seen) -> Vec<String> {
+        seen.mounts.iter().filter(|point| !self.is_tenants(point)).cloned().collect()
+    }
+
+    /// A mount point of a source that is there for a tenant.
+    fn tenants_mount<'s>(&self, seen: &'s Seen) -> Option<&'s str> {
+        seen.mounts.iter().find(|point| self.is_tenants(point)).map(String::as_str)
+    }
+
+    fn is_tenants(&self, point: &str) -> bool {
+        self.tenants.iter().any(|root| Path::new(point).starts_with(root))
+    }
 }
 
 /// One thing to write.

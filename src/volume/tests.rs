@@ -280,3 +280,24 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<LocalVolume>(&text).unwrap(), world.volume);
     }
 }
+
+#[test]
+fn a_volume_that_is_mounted_for_its_tenant_is_not_forgotten_though_it_is_lost() {
+    let mut volume = claimed_by("pvc-1");
+    volume.status.conditions.healthy = holds(false, HealthReason::Missing);
+    assert_eq!(volume.may_be_forgotten(), Ok(()));
+    volume.status.published.push(Published {
+        path: "/var/lib/kubelet/pod".into(),
+        staging: false,
+        read_only: false,
+        access: AccessMode::SingleNodeWriter,
+        flags: None,
+    });
+
+    let refused = volume.may_be_forgotten();
+
+    assert_eq!(
+        refused,
+        Err(ForgetRefused::Published { paths: vec!["/var/lib/kubelet/pod".into()] })
+    );
+}

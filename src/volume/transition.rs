@@ -59,6 +59,12 @@ pub enum ForgetRefused {
     /// It is there: discovery would only find it again.
     #[error("it is present on its node; remove it from its pool first")]
     Present,
+    /// It is mounted for its tenant.
+    #[error("it is mounted for its tenant at {}", paths.join(", "))]
+    Published {
+        /// Where.
+        paths: Vec<String>,
+    },
 }
 
 impl LocalVolume {
@@ -133,6 +139,9 @@ impl LocalVolume {
     pub fn may_be_forgotten(&self) -> Result<(), ForgetRefused> {
         if self.is_healthy() || self.status.conditions.healthy.reason == HealthReason::ReadOnly {
             return Err(ForgetRefused::Present);
+        }
+        if !self.status.published.is_empty() {
+            return Err(ForgetRefused::Published { paths: self.paths() });
         }
         Ok(())
     }

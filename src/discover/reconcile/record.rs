@@ -60,6 +60,7 @@ pub(super) fn update(volume: &LocalVolume, here: &Sighting<'_>, world: World<'_>
         && is_dirty
         && is_idle(volume)
         && volume.spec.clean.is_none()
+        && volume.status.conditions.clean.reason != CleanReason::FoundInUse
     {
         plan.changes.push(Change::Order(volume.name.clone(), pool.clean.clone()));
     }
@@ -81,8 +82,8 @@ fn status(
     status.fs_type.clone_from(&facts.fs_type);
     status.conditions.healthy = healthy(volume, here.candidate, world);
     if is_idle(volume) && volume.is_clean() {
-        // Whatever is mounted of it while nobody holds it is the administrator's.
-        status.own_mounts.clone_from(&here.seen.mounts);
+        // Whatever else is mounted of it while nobody holds it is the administrator's.
+        status.own_mounts = world.own_mounts(here.seen);
     }
     if let Some((reason, message)) = judged(volume, here, pool.map(|pool| pool.new_volumes)) {
         let clean = matches!(reason, CleanReason::FoundEmpty | CleanReason::Accepted);

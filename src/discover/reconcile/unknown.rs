@@ -162,10 +162,12 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
     let path = &candidate.path;
     let identity = seen.facts.fingerprint.identity();
     let name = VolumeName::compose(world.node, &pool.name, &candidate.entry, &identity);
-    let (reason, message) =
-        judged(path, seen.contents.as_ref()?.shown_as(pool.mode), pool.new_volumes, &name);
-    let is_clean = reason != CleanReason::FoundData;
-    let ordered = !is_clean && pool.new_volumes == NewVolumes::Clean;
+    let (reason, message) = match world.tenants_mount(seen) {
+        Some(at) => (CleanReason::FoundInUse, in_use(path, at, &name)),
+        None => judged(path, seen.contents.as_ref()?.shown_as(pool.mode), pool.new_volumes, &name),
+    };
+    let is_clean = matches!(reason, CleanReason::FoundEmpty | CleanReason::Accepted);
+    let ordered = reason == CleanReason::FoundData && pool.new_volumes == NewVolumes::Clean;
     let tenancy = before_the_first(world.now);
     let spec = Spec {
         node: world.node.clone(),
@@ -199,11 +201,20 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
         },
         cleaning: None,
         published: Vec::new(),
-        own_mounts: seen.mounts.clone(),
+        own_mounts: world.own_mounts(seen),
         root: seen.root.clone(),
         format: None,
     };
     Some(LocalVolume { name, spec, status })
+}
+
+/// Of a volume whose record was lost while a tenant had it. That there is no record never means "wipe", whatever the
+/// pool says of data that is found.
+fn in_use(path: &str, at: &str, name: &VolumeName) -> String {
+    format!(
+        "{path} is mounted at {at} for a tenant of whom nothing is recorded: when the data is of no more use, unmount \
+         that and wipe it with `berth clean {name}`"
+    )
 }
 
 fn judged(

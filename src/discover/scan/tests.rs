@@ -128,6 +128,7 @@ async fn a_scan_of_what_is_settled_looks_into_nothing() {
         node: &"node-a".parse().unwrap(),
         pools: &pools,
         findings: &BTreeMap::new(),
+        tenants: &[],
         now: jiff::Timestamp::UNIX_EPOCH,
     };
     let plan = reconcile(&first, &[], world);

@@ -33,6 +33,28 @@ fn data_that_was_there_first_is_offered_or_wiped_as_the_pool_says() {
 }
 
 #[test]
+fn what_is_mounted_for_a_tenant_without_a_record_is_a_persons_to_decide_whatever_the_pool_says() {
+    for policy in [NewVolumes::RequireEmpty, NewVolumes::Accept, NewVolumes::Clean] {
+        let mut host = Host::new();
+        host.pool("fast").new_volumes = policy;
+        let mut staged = mounted(1);
+        staged.mounts = vec!["/fast/v1".into(), "/kubelet/staging".into()];
+
+        host.settle(&v1(staged));
+
+        let volume = host.recorded[0].clone();
+        assert_eq!(volume.status.conditions.clean.reason, CleanReason::FoundInUse);
+        assert_eq!(volume.status.own_mounts, ["/fast/v1"]);
+        // Also when the tenant's mount is gone, and whatever is in it.
+        for later in [mounted(1), full(mounted(1))] {
+            host.settle(&v1(later));
+            assert_eq!(phases(&host), [Phase::Dirty]);
+            assert!(!host.recorded[0].needs_cleaning());
+        }
+    }
+}
+
+#[test]
 fn a_policy_that_changes_later_decides_about_data_that_was_found_before() {
     for (policy, phase) in
         [(NewVolumes::Accept, Phase::Available), (NewVolumes::Clean, Phase::Cleaning)]

@@ -117,8 +117,13 @@ impl Host {
     }
 
     pub(crate) fn plan(&self, found: &Found) -> Plan {
-        let world =
-            World { node: &self.node, pools: &self.pools, findings: &self.findings, now: self.now };
+        let world = World {
+            node: &self.node,
+            pools: &self.pools,
+            findings: &self.findings,
+            tenants: &[PathBuf::from("/kubelet")],
+            now: self.now,
+        };
         reconcile(found, &self.recorded, world)
     }
 
