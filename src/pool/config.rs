@@ -99,11 +99,11 @@ pub fn read(path: &Path) -> Result<String, ConfigError> {
 
 fn not_utf8(error: &FromUtf8Error) -> Problem {
     let (good, bad) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
-    let line_start = good.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let count = |bytes: &[u8]| String::from_utf8_lossy(bytes).chars().count() as u64;
+    let lines: Vec<_> = good.split(|byte| *byte == b'\n').collect();
+    let before = lines.last().map_or(0, |line| String::from_utf8_lossy(line).chars().count());
     Problem {
-        line: Some(good.iter().filter(|byte| **byte == b'\n').count() as u64 + 1),
-        column: count(&good[line_start..]) + 1,
+        line: Some(lines.len() as u64),
+        column: before as u64 + 1,
         key: String::new(),
         message: format!(
             "the byte {:#04x} is no UTF-8; save the file as UTF-8",

@@ -175,9 +175,8 @@ impl World {
         let says = |problem: &Problem| problem.to_string().contains(text);
         let mut problems = self.discovery.problems();
         let waiting = problems.wait_for(|problems| problems.iter().any(says));
-        if timeout(PATIENCE, waiting).await.is_err() {
-            panic!("{text}: not among {:?}", self.discovery.problems().borrow());
-        }
+        let waited = timeout(PATIENCE, waiting).await.is_ok();
+        assert!(waited, "{text}: not among {:?}", self.discovery.problems().borrow());
     }
 
     /// Ends the claim of the volume at `entry` and records the wipe after it.
