@@ -16,13 +16,25 @@ const BROKEN: [&str; 2] = ["emergency_ro", "shutdown"];
 /// Opens, verifies and reads a little of `volume`.
 pub(super) fn at(volume: &LocalVolume, round: &Round) -> Finding {
     let path = &volume.status.path;
-    match open(volume, round.mounts()).and_then(|source| read(volume, &source, round)) {
+    match probe(volume, round) {
         Ok(()) => Finding {
             reason: HealthReason::Present,
             message: format!("{path} is present and can be read"),
         },
         Err(finding) => finding,
     }
+}
+
+fn probe(volume: &LocalVolume, round: &Round) -> Result<(), Finding> {
+    let source = open(volume, round.mounts())?;
+    if source.is_device() {
+        return read_device(volume, &source);
+    }
+    read_directory(volume, &source, round.mounts())?;
+    let beneath = source.facts().device;
+    // An open descriptor keeps the administrator from unmounting it, and a disk may take its time.
+    drop(source);
+    round.read_beneath(beneath).map_err(|error| unreadable(&error))
 }
 
 fn open(volume: &LocalVolume, mounts: &MountTable) -> Result<Source, Finding> {
@@ -47,14 +59,6 @@ pub(super) fn unreadable(error: &host::Error) -> Finding {
     Finding { reason: HealthReason::ReadError, message: format!("{error}; check the device") }
 }
 
-fn read(volume: &LocalVolume, source: &Source, round: &Round) -> Result<(), Finding> {
-    if source.is_device() {
-        read_device(volume, source)
-    } else {
-        read_directory(volume, source, round)
-    }
-}
-
 fn read_device(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
     let (descriptor, path) = (source.as_fd(), source.path());
     device::read_edges(descriptor, path).map_err(|error| unreadable(&error))?;
@@ -68,7 +72,11 @@ fn read_device(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
     Ok(())
 }
 
-fn read_directory(volume: &LocalVolume, source: &Source, round: &Round) -> Result<(), Finding> {
+fn read_directory(
+    volume: &LocalVolume,
+    source: &Source,
+    mounts: &MountTable,
+) -> Result<(), Finding> {
     let (descriptor, path) = (source.as_fd(), source.path());
     let filesystem = identify::filesystem(descriptor, path).map_err(|error| unreadable(&error))?;
     let listing = fs::read_dir(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
@@ -76,9 +84,8 @@ fn read_directory(volume: &LocalVolume, source: &Source, round: &Round) -> Resul
         let message = format!("reading {} failed: {error}; check the disk", path.display());
         return Err(Finding { reason: HealthReason::ReadError, message });
     }
-    round.read_beneath(source.facts().device).map_err(|error| unreadable(&error))?;
-    if filesystem.read_only || filesystem_says_broken(source, round.mounts()) {
-        return read_only_directory(volume, source, round.mounts());
+    if filesystem.read_only || filesystem_says_broken(source, mounts) {
+        return read_only_directory(volume, source, mounts);
     }
     Ok(())
 }

@@ -139,11 +139,19 @@ pub fn mount(arguments: &[&str], path: &Path) {
     run(Command::new("mount").args(arguments).arg(path));
 }
 
-/// Unmounts what is topmost at `path`. While the server looks at it, it is busy for a moment.
+/// Unmounts what is topmost at `path`, also while the server happens to look at it.
 pub fn unmount(path: &Path) {
-    let began = std::time::Instant::now();
-    while Command::new("umount").arg(path).output().is_ok_and(|output| !output.status.success()) {
-        assert!(began.elapsed().as_secs() < 10, "{} stays busy", path.display());
+    let begun = std::time::Instant::now();
+    let busy = |output: &std::process::Output| {
+        String::from_utf8_lossy(&output.stderr).contains("target is busy")
+    };
+    loop {
+        let output = Command::new("umount").arg(path).output().unwrap();
+        if output.status.success() {
+            return;
+        }
+        let patient = begun.elapsed() < std::time::Duration::from_secs(10);
+        assert!(patient && busy(&output), "{}: {output:?}", path.display());
         std::thread::yield_now();
     }
 }
