@@ -60,6 +60,27 @@ fn volumes_are_shown_as_a_table_wide_and_as_json() {
 }
 
 #[test]
+fn what_is_in_a_pool_and_not_offered_is_said_beneath_the_volumes_and_as_json() {
+    let host = Host::new();
+    host.tmpfs("fast", "v1", MIB);
+    fs::write(host.pool("fast").join("file"), "").unwrap();
+    let berth = start(&host, &[]);
+    berth.wait_phase("v1", Phase::Available);
+
+    let table = stdout(&berth_with(&host, &["volumes"]));
+    let text = stdout(&berth_with(&host, &["problems"]));
+    let json = stdout(&berth_with(&host, &["problems", "-o", "json", "--pool", "fast"]));
+    let none = stdout(&berth_with(&host, &["problems", "-o", "json", "--pool", "slow"]));
+
+    let said = table.lines().last().unwrap();
+    assert!(said.contains("fast/file is not offered: it is neither"), "{table}");
+    assert_eq!(text, format!("{said}\n"));
+    let problems: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(problems[0]["kind"], "Unsuitable");
+    assert_eq!(none, "[]\n");
+}
+
+#[test]
 fn a_person_cordons_releases_cleans_and_forgets() {
     let host = Host::new();
     let source = host.tmpfs("fast", "v1", MIB);

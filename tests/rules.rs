@@ -220,7 +220,7 @@ mod rule_6_a_crash_loses_nothing {
         let gate = host.path("outside/gate");
         // The first run leaves its work to another process, which outlives it; a second run ends at once.
         let script = format!(
-            "if mkdir {0}.begun; then (while ! test -e {0}; do sleep 0.01; done; rm -rf $BERTH_PATH/*) & wait; \
+            "if mkdir {0}.begun; then (mkdir {0}.orphan; until test -e {0}; do sleep 0.01; done; rm -rf $BERTH_PATH/*) & wait; \
              else rm -rf $BERTH_PATH/*; fi",
             gate.display()
         );
@@ -233,7 +233,7 @@ mod rule_6_a_crash_loses_nothing {
         let id = berth.create("pvc-1", "fast", 1).unwrap().volume_id;
         fs::write(source.join("data"), "a tenant's").unwrap();
         berth.delete(&id).unwrap();
-        berth.wait_for("the wipe to run", |berth| berth.volume("v1")?.status.cleaning.map(drop));
+        berth.wait_for("the wipe to run", |_| fs::metadata(host.path("outside/gate.orphan")).ok());
         berth.kill();
 
         let berth = Berth::start(&host, &config);
@@ -292,6 +292,39 @@ mod rule_7_losing_the_inventory_loses_no_data {
             berth.volume("v1").unwrap().spec.tenancy > late.tenancy,
             "an old id could be given again"
         );
+    }
+
+    #[test]
+    fn a_volume_that_is_mounted_for_a_tenant_is_neither_offered_nor_wiped_though_its_record_is_lost()
+     {
+        let host = Host::new();
+        let source = host.tmpfs("fast", "v1", 64 * MIB);
+        let wiping = pools(&host, "newVolumes: clean");
+        let kubelet = requests::text(&host.path("kubelet"));
+        let start = || Berth::start_with(&host, &wiping, &["--mount-root", &kubelet]);
+        let berth = start();
+        berth.wait_phase("v1", Phase::Available);
+        let id = berth.create("pvc-1", "fast", 1).unwrap().volume_id;
+        let target = berth.publish(&host, &id).unwrap();
+        fs::write(target.join("data"), "a tenant's").unwrap();
+        berth.kill();
+        fs::remove_file(host.path("state/inventory.redb")).unwrap();
+
+        let berth = start();
+        berth.wait_phase("v1", Phase::Dirty);
+
+        assert_eq!(
+            berth.volume("v1").unwrap().status.conditions.clean.reason.as_str(),
+            "FoundInUse"
+        );
+        assert_eq!(berth.create("pvc-2", "fast", 1).unwrap_err().code(), Code::ResourceExhausted);
+        // Once the tenant is gone, it is still a person's to decide.
+        berth.unpublish(&host, &id).unwrap();
+        berth.wait_for("a look without the mount", |berth| {
+            berth.volume("v1").unwrap().status.published.is_empty().then_some(())
+        });
+        assert!(source.join("data").exists());
+        assert_eq!(berth.volume("v1").unwrap().phase(), Phase::Dirty);
     }
 
     #[test]

@@ -111,7 +111,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let name = available().name;
         let mut lock = Lock::take(directory.path(), &name).unwrap();
-        let mut command = Command::new("cat");
+        let mut command = Command::new("/bin/cat");
         command.stdin(Stdio::piped());
         let mut program = process::spawn_bound(command, lock.inherited()).unwrap();
         lock.file = None;
@@ -132,7 +132,7 @@ mod tests {
         let name = available().name;
         let lock = Lock::take(directory.path(), &name).unwrap();
         // As a program that closes what it inherited.
-        let mut command = Command::new("cat");
+        let mut command = Command::new("/bin/cat");
         command.stdin(Stdio::piped()).process_group(0);
         let mut program = process::spawn_bound(command, None).unwrap();
         lock.note_group(program.id()).unwrap();

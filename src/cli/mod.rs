@@ -19,6 +19,8 @@ use crate::volume::{NodeName, PoolName, VolumeId, VolumeName};
 
 /// Where the server listens, and the commands look for it.
 const ENDPOINT: &str = "unix:///run/berth/csi.sock";
+/// Where the orchestrator that is met most mounts volumes for its tenants.
+const KUBELET: &str = "/var/lib/kubelet";
 
 /// A CSI driver for local volumes: directories, mount points and block devices that an administrator has prepared.
 ///
@@ -52,6 +54,8 @@ pub enum Command {
     Standalone(StandaloneOptions),
     /// List the volumes of the inventory
     Volumes(VolumesOptions),
+    /// List what is in the pools and not offered, or not as its pool says, with the reason
+    Problems(ProblemsOptions),
     /// Wipe a volume that holds data, or try again at once after a wipe that failed. The data is lost
     Clean(Named),
     /// End a claim as its orchestrator would have: the volume is wiped as was agreed and offered again
@@ -94,7 +98,8 @@ pub struct StandaloneOptions {
     #[arg(long, value_name = "NAME", env = "BERTH_DRIVER_NAME", default_value = "berth.dev", value_parser = driver_name)]
     pub driver_name: String,
     /// A directory beneath which volumes may be staged and published; may be given several times, in the variable with
-    /// colons between [default: anywhere but in pools and volumes]
+    /// colons between [default: anywhere but in pools and volumes]. A volume that is mounted beneath one, or without any
+    /// beneath /var/lib/kubelet, has a tenant even if its record is lost
     #[arg(long = "mount-root", value_name = "DIR", env = "BERTH_MOUNT_ROOT", value_delimiter = ':', value_parser = mount_root)]
     pub mount_roots: Vec<PathBuf>,
     /// How many volumes are wiped at once
@@ -109,6 +114,16 @@ pub struct StandaloneOptions {
     /// What is logged, to standard error: error, warn, info, debug, trace, or a filter like berth::clean=debug,info
     #[arg(long, value_name = "LEVEL", env = "BERTH_LOG", default_value = "info")]
     pub log_level: Level,
+}
+
+impl StandaloneOptions {
+    /// The directories beneath which whatever is mounted is a tenant's.
+    pub fn tenants_beneath(&self) -> Vec<PathBuf> {
+        match &self.mount_roots[..] {
+            [] => vec![PathBuf::from(KUBELET)],
+            roots => roots.to_vec(),
+        }
+    }
 }
 
 /// Which volumes to list, and how.
@@ -129,6 +144,29 @@ pub struct VolumesOptions {
     /// The server to ask.
     #[command(flatten)]
     pub server: ServerOptions,
+}
+
+/// Which problems to list, and how.
+#[derive(Debug, Args)]
+pub struct ProblemsOptions {
+    /// Only problems of this pool
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<PoolName>,
+    /// How to print them
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: ProblemsOutput,
+    /// The server to ask.
+    #[command(flatten)]
+    pub server: ServerOptions,
+}
+
+/// How problems are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProblemsOutput {
+    /// A sentence a line
+    Text,
+    /// A JSON array of objects with pool, path, kind and message
+    Json,
 }
 
 /// How volumes are printed.

@@ -1,12 +1,15 @@
 //! The commands that ask a running server.
 
+use serde_json::json;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::client::{self, Error};
 use super::output::print;
-use super::{Command, Output, ServerOptions, VolumesOptions, table};
+use super::{
+    Command, Output, ProblemsOptions, ProblemsOutput, ServerOptions, VolumesOptions, table,
+};
 use crate::csi::proto::operator_v1alpha1 as operator;
 use crate::volume::LocalVolume;
 use operator::operator_client::OperatorClient;
@@ -15,6 +18,7 @@ use operator::operator_client::OperatorClient;
 pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Volumes(options) => print(&volumes(options).await?)?,
+        Command::Problems(options) => print(&problems(options).await?)?,
         Command::Clean(named) => {
             let request = operator::CleanVolumeRequest { name: named.name.to_string() };
             let answer =
@@ -58,7 +62,7 @@ async fn volumes(options: VolumesOptions) -> anyhow::Result<String> {
     let pool = text(options.pool.map(String::from));
     let node = text(options.node.map(String::from));
     let nothing = table::nothing(&pool, &node);
-    let request = operator::ListVolumesRequest { pool, node };
+    let request = operator::ListVolumesRequest { pool: pool.clone(), node };
     let mut stream =
         ask(&options.server, async |client| client.list_volumes(request).await).await?;
     let mut volumes = Vec::new();
@@ -66,12 +70,45 @@ async fn volumes(options: VolumesOptions) -> anyhow::Result<String> {
         let volume = volume.map_err(|status| Error::Refused(status.message().to_owned()))?;
         volumes.push(serde_json::from_str(&volume.json).map_err(Error::Answer)?);
     }
-    Ok(match options.output {
+    let shown = match options.output {
         Output::Table | Output::Wide if volumes.is_empty() => nothing,
         Output::Table => table::table(&volumes),
         Output::Wide => table::wide(&volumes),
-        Output::Json => serde_json::to_string_pretty(&volumes).map_err(Error::Answer)? + "\n",
+        Output::Json => {
+            return Ok(serde_json::to_string_pretty(&volumes).map_err(Error::Answer)? + "\n");
+        }
+    };
+    Ok(shown + &table::footer(&ask_problems(&options.server, pool).await?))
+}
+
+async fn problems(options: ProblemsOptions) -> anyhow::Result<String> {
+    let pool = options.pool.map(String::from).unwrap_or_default();
+    let problems = ask_problems(&options.server, pool).await?;
+    Ok(match options.output {
+        ProblemsOutput::Text => table::problems(&problems),
+        ProblemsOutput::Json => {
+            let object = |one: &operator::Problem| {
+                json!({
+                    "pool": one.pool, "path": one.path, "kind": one.kind, "message": one.message
+                })
+            };
+            let objects: Vec<_> = problems.iter().map(object).collect();
+            serde_json::to_string_pretty(&objects).map_err(Error::Answer)? + "\n"
+        }
     })
+}
+
+async fn ask_problems(
+    server: &ServerOptions,
+    pool: String,
+) -> Result<Vec<operator::Problem>, Error> {
+    let request = operator::ListProblemsRequest { pool };
+    let mut stream = ask(server, async |client| client.list_problems(request).await).await?;
+    let mut problems = Vec::new();
+    while let Some(problem) = stream.next().await {
+        problems.push(problem.map_err(|status| Error::Refused(status.message().to_owned()))?);
+    }
+    Ok(problems)
 }
 
 /// Calls the server, or says in a sentence why that was not possible.

@@ -1,5 +1,6 @@
 //! Volumes in columns, for people.
 
+use crate::csi::proto::operator_v1alpha1::Problem;
 use crate::volume::{LocalVolume, Phase};
 
 /// One line a volume.
@@ -44,11 +45,42 @@ pub(super) fn nothing(pool: &str, node: &str) -> String {
         "" => String::new(),
         name => format!(" {word} {name}"),
     };
-    format!(
-        "There are no volumes{}{}. The server's log says what it found in its pools and why it is not offered.\n",
-        part("of pool", pool),
-        part("on node", node)
-    )
+    format!("There are no volumes{}{}.\n", part("of pool", pool), part("on node", node))
+}
+
+/// Beneath a list of volumes: what is not in it and why, as far as that is not too much.
+pub(super) fn footer(problems: &[Problem]) -> String {
+    const MOST: usize = 10;
+    if problems.is_empty() {
+        return String::new();
+    }
+    let more = match problems.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!("and {more} more: see `berth problems`\n"),
+    };
+    format!("\n{}{more}", lines(&problems[..problems.len().min(MOST)]))
+}
+
+/// Every problem, a line each.
+pub(super) fn problems(problems: &[Problem]) -> String {
+    if problems.is_empty() {
+        return "Everything in the pools is offered.\n".to_owned();
+    }
+    lines(problems)
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let line = |problem: &Problem| format!("{}: {}\n", problem.pool, on_one_line(&problem.message));
+    problems.iter().map(line).collect()
+}
+
+/// A file's name may hold any character, and a terminal obeys some of them.
+fn on_one_line(text: &str) -> String {
+    let escaped = text.chars().map(|character| match character {
+        control if control.is_control() => control.escape_default().to_string(),
+        other => other.to_string(),
+    });
+    escaped.collect()
 }
 
 fn brief(volume: &LocalVolume) -> [String; 8] {
@@ -140,9 +172,29 @@ node-a-fast-v1-HASHHASHHASHHASH  fast  node-a  Filesystem  1Gi       Claimed    
     }
 
     #[test]
-    fn an_empty_inventory_says_where_to_look() {
-        assert!(nothing("", "").starts_with("There are no volumes. The server's log"));
-        assert!(nothing("fast", "node-a").contains(" of pool fast on node node-a. "));
+    fn an_empty_inventory_says_of_what() {
+        assert_eq!(nothing("", ""), "There are no volumes.\n");
+        assert_eq!(
+            nothing("fast", "node-a"),
+            "There are no volumes of pool fast on node node-a.\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_offered_stands_beneath_the_volumes_as_far_as_it_is_not_too_much() {
+        let problem = |number| Problem {
+            pool: "fast".into(),
+            path: format!("/mnt/fast/{number}"),
+            kind: "Unsuitable".into(),
+            message: format!("/mnt/fast/{number}\n is not offered: it's a file"),
+        };
+        let many: Vec<_> = (0..12).map(problem).collect();
+
+        assert_eq!(footer(&[]), "");
+        assert_eq!(footer(&many[..1]), "\nfast: /mnt/fast/0\\n is not offered: it's a file\n");
+        assert!(footer(&many).ends_with("and 2 more: see `berth problems`\n"));
+        assert_eq!(problems(&many).lines().count(), 12);
+        assert!(problems(&[]).contains("Everything"));
     }
 
     fn without_hashes(shown: &str) -> String {

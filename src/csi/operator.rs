@@ -15,6 +15,8 @@ use super::proto::operator_v1alpha1 as operator;
 use super::request;
 use super::status::{Error, Refused};
 use crate::claim::Claims;
+use crate::discover::Problems;
+use crate::discover::found::Problem;
 use crate::inventory::{self, Inventory, Recorded};
 use crate::pool::Pools;
 use crate::volume::{
@@ -27,6 +29,7 @@ pub struct OperatorService<I> {
     inventory: I,
     claims: Claims<I>,
     pools: watch::Receiver<Arc<Pools>>,
+    problems: Problems,
     operations: Operations,
 }
 
@@ -36,9 +39,10 @@ impl<I: Inventory> OperatorService<I> {
         inventory: I,
         claims: Claims<I>,
         pools: watch::Receiver<Arc<Pools>>,
+        problems: Problems,
         operations: Operations,
     ) -> Self {
-        Self { inventory, claims, pools, operations }
+        Self { inventory, claims, pools, problems, operations }
     }
 
     async fn list(&self, request: operator::ListVolumesRequest) -> Result<Vec<LocalVolume>, Error> {
@@ -135,6 +139,16 @@ fn ordered(volume: &LocalVolume, pools: &Pools) -> Result<Spec, Error> {
     }
 }
 
+/// A problem as the service shows it.
+fn told(problem: &Problem) -> operator::Problem {
+    operator::Problem {
+        pool: problem.pool.to_string(),
+        path: problem.path.clone(),
+        kind: problem.defect.kind().to_owned(),
+        message: problem.to_string(),
+    }
+}
+
 /// A volume as the service shows it.
 fn shown(volume: &LocalVolume) -> operator::Volume {
     // The model has string keys and finite numbers only, which is all that JSON asks for.
@@ -150,6 +164,17 @@ impl<I: Inventory> Operator for OperatorService<I> {
         let volumes = self.list(request.into_inner()).await?;
         let stream = tokio_stream::iter(volumes).map(|volume| Ok(shown(&volume)));
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn list_problems(
+        &self,
+        request: Request<operator::ListProblemsRequest>,
+    ) -> Rpc<BoxStream<operator::Problem>> {
+        let pool = request.into_inner().pool;
+        let problems = self.problems.borrow().clone();
+        let of = problems.iter().filter(|one| pool.is_empty() || one.pool.as_str() == pool);
+        let told: Vec<_> = of.map(|problem| Ok(told(problem))).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(told))))
     }
 
     async fn clean_volume(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::source::Facts;
-use crate::volume::{HealthReason, Mode, PoolName, RootAttributes, VolumeName};
+use crate::volume::{Bytes, HealthReason, Mode, PoolName, RootAttributes, VolumeName};
 
 /// Everything that one scan of a host found.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,8 @@ pub enum Sight {
     Nothing,
     /// Something that is neither a directory nor a block device.
     Unsuitable,
+    /// It is not known: so many looks at other paths have not come back that this one was not made.
+    Untried,
     /// It is not known: looking failed.
     Failed {
         /// The reason for a condition.
@@ -88,6 +90,18 @@ impl Contents {
     }
 }
 
+/// How closely it is to be looked at what a source holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Not at all: it is settled.
+    None,
+    /// Whether anybody has begun to use it. Costs little, so that a free volume can be looked at again and again.
+    Glance,
+    /// As well as can be done in a few seconds, before it is offered for the first time. For a directory no more than a
+    /// glance.
+    Search,
+}
+
 /// Something that a person may expect to be offered and that is not, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -127,12 +141,51 @@ pub enum Defect {
         /// The volume.
         volume: VolumeName,
     },
+    /// It is a plain directory where the source of a volume, which is offered by another path, was mounted as well.
+    Left {
+        /// The volume.
+        volume: VolumeName,
+    },
+    /// Everything that its file system has is promised to holders, or declared by pools for others.
+    NoSpace,
+    /// It is offered, but smaller than its pool declares.
+    Smaller {
+        /// With how much.
+        given: Bytes,
+        /// What the pool declares.
+        declared: Bytes,
+    },
     /// Looking at it failed.
     Failed(String),
+    /// It was not looked at, since too many others hang.
+    Untried,
     /// The pool's directory is not there.
     NoDirectory,
     /// The pool's directory cannot be listed.
     Unreadable(String),
+}
+
+impl Defect {
+    /// Its name, stable between releases, for metrics and for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "NotUtf8",
+            Self::Nothing => "Nothing",
+            Self::Unsuitable => "Unsuitable",
+            Self::NotAccepted(_) => "NotAccepted",
+            Self::Duplicate { .. } => "Duplicate",
+            Self::Overlaps { .. } => "Overlaps",
+            Self::HoldsItsPool => "HoldsItsPool",
+            Self::Beneath { .. } => "Beneath",
+            Self::Left { .. } => "Left",
+            Self::NoSpace => "NoSpace",
+            Self::Smaller { .. } => "Smaller",
+            Self::Failed(_) => "Failed",
+            Self::Untried => "Untried",
+            Self::NoDirectory => "NoDirectory",
+            Self::Unreadable(_) => "Unreadable",
+        }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -168,7 +221,25 @@ impl fmt::Display for Problem {
                 "is not offered: volume {volume} belongs there and this may be its empty mount point; mount it, or \
                  forget the volume"
             ),
+            Defect::Left { volume } => write!(
+                formatter,
+                "is not offered: volume {volume} was mounted there too and this may be its empty mount point; mount it \
+                 there again, or remove the directory"
+            ),
             Defect::Failed(why) => write!(formatter, "is not offered: {why}"),
+            Defect::NoSpace => formatter.write_str(
+                "is not offered: nothing of its file system is left, beside what claims were promised and pools declare; \
+                 enlarge it, or lower the pools' capacity",
+            ),
+            Defect::Smaller { given, declared } => write!(
+                formatter,
+                "is offered with {given} and not with the {declared} that pool {} declares: its file system does not have \
+                 that much for each; enlarge it, or lower the pool's capacity",
+                self.pool
+            ),
+            Defect::Untried => formatter.write_str(
+                "is not offered: it was not looked at, since too many others have had no answer yet; check those",
+            ),
             Defect::NoDirectory => {
                 formatter.write_str("does not exist, so its pool has no volumes; make it")
             }

@@ -3,19 +3,22 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::found::{Contents, Seen, Sight};
+use super::found::{Contents, Depth, Seen, Sight};
 use crate::host::mountinfo::MountTable;
 use crate::host::{self, Errno, device, identify, signature};
-use crate::source::{self, Source};
+use crate::source::{self, Facts, Source};
 use crate::volume::{Fingerprint, HealthReason, RootAttributes};
 
-/// What `mkfs` makes and no tenant: a directory with nothing else is empty.
+/// What `mkfs` makes and no tenant: a directory with nothing else is empty, as long as nothing is in this one either.
 const LOST_AND_FOUND: &str = "lost+found";
+/// How long a device is searched for data, beside what is read of it in any case. Well within the deadline of a look.
+const SEARCH: Duration = Duration::from_secs(3);
 
 /// Looks at what is at `path`, an entry of the directory `pool` (in its resolved spelling) where it is one.
 pub(super) fn at(path: &Path, pool: Option<&Path>, mounts: &MountTable) -> Sight {
@@ -24,6 +27,7 @@ pub(super) fn at(path: &Path, pool: Option<&Path>, mounts: &MountTable) -> Sight
         let holds_its_pool = match pool {
             Some(pool) if !source.is_device() => {
                 pool.starts_with(identify::path_of(source.as_fd(), path)?)
+                    || is_within(pool, &facts, mounts)
             }
             _ => false,
         };
@@ -36,6 +40,15 @@ pub(super) fn at(path: &Path, pool: Option<&Path>, mounts: &MountTable) -> Sight
         Ok(seen) => Sight::Source(Box::new(seen)),
         Err(error) => unseen(&error),
     }
+}
+
+/// Whether a directory, in the path of which nothing is a symlink, lies within a source, by whichever path that was
+/// reached: a bind mount has another.
+fn is_within(directory: &Path, facts: &Facts, mounts: &MountTable) -> bool {
+    mounts.around(directory).is_some_and(|mount| {
+        let root = mount.path_in_filesystem(directory);
+        mount.device == facts.device && root.is_some_and(|root| root.starts_with(&facts.root))
+    })
 }
 
 fn unseen(error: &source::Error) -> Sight {
@@ -64,6 +77,7 @@ pub(super) struct Inside {
 pub(super) fn inside(
     path: &Path,
     expected: &Fingerprint,
+    depth: Depth,
     mounts: &MountTable,
 ) -> Result<Inside, Sight> {
     let source = Source::look_in(path, mounts).map_err(|error| unseen(&error))?;
@@ -72,7 +86,7 @@ pub(super) fn inside(
         return Err(Sight::Failed { reason: HealthReason::Replaced, message });
     }
     let inside = if source.is_device() {
-        device_contents(&source).map(|contents| Inside { contents, root: None })
+        device_contents(&source, depth).map(|contents| Inside { contents, root: None })
     } else {
         directory_inside(&source)
     };
@@ -85,29 +99,38 @@ fn directory_inside(source: &Source) -> host::Result<Inside> {
 }
 
 fn directory_contents(source: &Source) -> host::Result<Contents> {
-    let failed = |error: io::Error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        host::Error::of("readdir", source.path())(errno)
-    };
-    let listing = format!("/proc/self/fd/{}", source.as_fd().as_raw_fd());
-    for entry in fs::read_dir(listing).map_err(failed)? {
-        if entry.map_err(failed)?.file_name() != LOST_AND_FOUND {
-            return Ok(Contents::Holds("files".into()));
-        }
-    }
-    Ok(Contents::Empty)
+    let listing = PathBuf::from(format!("/proc/self/fd/{}", source.as_fd().as_raw_fd()));
+    let empty = is_empty(&listing).map_err(host::Error::of_io("readdir", source.path()))?;
+    Ok(if empty { Contents::Empty } else { Contents::Holds("files".into()) })
 }
 
-/// A device counts as empty when it is blank and nobody has it for himself.
-fn device_contents(source: &Source) -> host::Result<Contents> {
+fn is_empty(directory: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let is_made_by_mkfs = entry.file_name() == LOST_AND_FOUND && entry.file_type()?.is_dir();
+        if !is_made_by_mkfs || fs::read_dir(entry.path())?.next().transpose()?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A device counts as empty when nothing is found on it and nobody has it for himself.
+fn device_contents(source: &Source, depth: Depth) -> host::Result<Contents> {
     let path = source.path();
-    let device = match device::reopen(source.as_fd(), path, device::Access::ReadExclusive) {
+    match device::reopen(source.as_fd(), path, device::Access::ReadExclusive) {
         Err(host::Error { errno: Errno::BUSY, .. }) => {
             return Ok(Contents::Holds("what another program or a mount uses".into()));
         }
-        device => device?,
+        // Given back at once, so that whoever wants it for himself meanwhile is not turned away.
+        exclusive => drop(exclusive?),
+    }
+    let device = device::reopen(source.as_fd(), path, device::Access::Read)?;
+    let found = match depth {
+        Depth::None | Depth::Glance => signature::glance(&device, path)?,
+        Depth::Search => signature::search(&device, path, SEARCH)?,
     };
-    Ok(match signature::contents(&device, path)? {
+    Ok(match found {
         signature::Contents::Blank => Contents::Empty,
         signature::Contents::Erased => Contents::Erased,
         held => Contents::Holds(held.to_string()),

@@ -7,6 +7,7 @@
 
 pub mod found;
 mod identify;
+mod list;
 pub mod reconcile;
 pub mod scan;
 mod tell;
@@ -14,6 +15,7 @@ mod wake;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,13 +26,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::health::{Attempts, DEADLINE, Finding, Prober};
+use crate::health::{Attempts, DEADLINE, Finding, Prober, Round};
 use crate::inventory::{self, Inventory, Version};
 use crate::observe::metrics::Metrics;
+use crate::observe::problems::Counts;
 use crate::pool::Pools;
 use crate::volume::{LocalVolume, NodeName, VolumeName};
 use found::{Problem, Sight};
-use reconcile::{World, is_settled, reconcile};
+use reconcile::{World, depth, reconcile};
 use scan::{Scan, scan};
 use wake::Wake;
 use write::Writer;
@@ -40,6 +43,9 @@ pub const RESCAN: Duration = Duration::from_mins(1);
 /// The first pause before what could not be finished is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
+/// What the last scan found wrong.
+pub type Problems = watch::Receiver<Arc<BTreeSet<Problem>>>;
+
 /// Finds the volumes of a node, for as long as it runs. Clones are the same discovery.
 #[derive(Debug, Clone)]
 pub struct Discovery<I> {
@@ -48,6 +54,7 @@ pub struct Discovery<I> {
     pools: watch::Receiver<Arc<Pools>>,
     metrics: Metrics,
     rescan: Duration,
+    tenants: Vec<PathBuf>,
     attempts: Attempts,
     prober: Prober,
     ready: Arc<watch::Sender<bool>>,
@@ -77,6 +84,7 @@ impl<I: Inventory> Discovery<I> {
             pools,
             metrics,
             rescan: RESCAN,
+            tenants: Vec::new(),
             attempts: Attempts::new(DEADLINE),
             prober: Prober::default(),
             ready: Arc::new(watch::Sender::new(false)),
@@ -88,6 +96,19 @@ impl<I: Inventory> Discovery<I> {
     #[must_use]
     pub fn rescan_every(self, rescan: Duration) -> Self {
         Self { rescan, ..self }
+    }
+
+    /// Waits no longer than `deadline` for any one call.
+    #[cfg(test)]
+    #[must_use]
+    fn wait_at_most(self, deadline: Duration) -> Self {
+        Self { attempts: Attempts::new(deadline), prober: Prober::new(deadline), ..self }
+    }
+
+    /// Knows a mount beneath any of `tenants` for a tenant's, also where nothing is recorded of one.
+    #[must_use]
+    pub fn tenants_beneath(self, tenants: Vec<PathBuf>) -> Self {
+        Self { tenants, ..self }
     }
 
     /// The prober that it uses, so that others share its memory of what hangs.
@@ -103,7 +124,7 @@ impl<I: Inventory> Discovery<I> {
     }
 
     /// What a person may expect to be offered and is not, as the last scan found it.
-    pub fn problems(&self) -> watch::Receiver<Arc<BTreeSet<Problem>>> {
+    pub fn problems(&self) -> Problems {
         self.problems.subscribe()
     }
 
@@ -162,16 +183,23 @@ impl<I: Inventory> Discovery<I> {
         let began = Instant::now();
         // Read before the host is looked at: what changes from now on makes the writes fail, and is decided again.
         let (volumes, versions) = self.recorded().await?;
-        let settled = volumes.iter().filter(|volume| is_settled(volume, thorough));
-        let settled = settled.map(|volume| volume.status.fingerprint.identity()).collect();
-        let scan = scan(&self.attempts, pools, &volumes, &settled).await?;
-        let findings = self.probe(&volumes, &scan, thorough).await;
-        let world = World { node: &self.node, pools, findings: &findings, now: Timestamp::now() };
+        let depths = volumes
+            .iter()
+            .map(|volume| (volume.status.fingerprint.identity(), depth(volume, thorough)));
+        let scan = scan(&self.attempts, pools, &volumes, &depths.collect()).await?;
+        let round = Arc::new(Round::new(Arc::clone(&scan.mounts)));
+        let findings = self.probe(&volumes, &scan, &round, thorough).await;
+        let world = World {
+            node: &self.node,
+            pools,
+            findings: &findings,
+            tenants: &self.tenants,
+            now: Timestamp::now(),
+        };
         let plan = reconcile(&scan.found, &volumes, world);
         self.report(&plan.problems);
         let again = plan.wants_another();
-        let writer =
-            Writer { inventory: &self.inventory, prober: &self.prober, mounts: &scan.mounts };
+        let writer = Writer { inventory: &self.inventory, prober: &self.prober, round: &round };
         let stale = writer.write(plan.changes, &volumes, &versions).await?;
         self.metrics.scanned(began.elapsed(), scan.found.candidates.len());
         Ok(!again && !stale)
@@ -196,25 +224,32 @@ impl<I: Inventory> Discovery<I> {
         &self,
         volumes: &[LocalVolume],
         scan: &Scan,
+        round: &Arc<Round>,
         thorough: bool,
     ) -> BTreeMap<VolumeName, Finding> {
         let sources = scan.found.candidates.iter().filter_map(|candidate| match candidate.sight {
-            Sight::Source(_) => Some(candidate.path.as_str()),
+            Sight::Source(ref seen) => Some((candidate.path.as_str(), seen.facts.device)),
             _ => None,
         });
-        let there: BTreeSet<_> = sources.collect();
-        let chosen = volumes.iter().filter(|volume| {
-            there.contains(volume.status.path.as_str()) && (thorough || !volume.is_healthy())
+        let there: BTreeMap<_, _> = sources.collect();
+        let chosen = volumes.iter().filter(|volume| thorough || !volume.is_healthy());
+        let probes = chosen.filter_map(|volume| {
+            let device = there.get(volume.status.path.as_str()).copied()?;
+            Some(async move {
+                let finding = self.prober.probe_in(volume, Some(device), round).await?;
+                Some((volume.name.clone(), finding))
+            })
         });
-        let probes = chosen.map(|volume| async move {
-            let finding = self.prober.probe_in(volume, Arc::clone(&scan.mounts)).await;
-            (volume.name.clone(), finding)
-        });
-        join_all(probes).await.into_iter().collect()
+        join_all(probes).await.into_iter().flatten().collect()
     }
 
     /// Keeps what is wrong for whoever asks, and says what is so since this scan.
     fn report(&self, problems: &BTreeSet<Problem>) {
+        let mut counts = Counts::new();
+        for problem in problems {
+            *counts.entry((problem.pool.clone(), problem.defect.kind())).or_default() += 1;
+        }
+        self.metrics.problems(counts);
         self.problems.send_if_modified(|known| {
             tell::problems(&self.node, known, problems);
             let news = **known != *problems;

@@ -12,18 +12,20 @@ mod record;
 mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::found::{Candidate, Defect, Found, Problem, Seen};
+use super::found::{Candidate, Defect, Depth, Found, Problem, Seen};
 use crate::health::Finding;
 use crate::pool::{Pool, Pools};
 use crate::volume::{
-    CleanPolicy, CleanReason, Fingerprint, LocalVolume, Mode, NodeName, Status, VolumeName,
+    Bytes, CleanPolicy, Fingerprint, LocalVolume, Mode, NodeName, Status, VolumeName,
 };
-use capacity::Sizes;
+use capacity::{Size, Sizes};
 use known::{Known, Whereabouts};
 use places::Places;
+use unknown::Fresh;
 
 /// What the decision depends on beside the scan and the records.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +36,26 @@ pub struct World<'a> {
     pub pools: &'a Pools,
     /// What probes found of recorded volumes, where they were probed.
     pub findings: &'a BTreeMap<VolumeName, Finding>,
+    /// The directories beneath which volumes are mounted for tenants, and nothing else is.
+    pub tenants: &'a [PathBuf],
     /// Now.
     pub now: Timestamp,
+}
+
+impl World<'_> {
+    /// The mount points of a source that are the administrator's.
+    fn own_mounts(&self, seen: &Seen) -> Vec<String> {
+        seen.mounts.iter().filter(|point| !self.is_tenants(point)).cloned().collect()
+    }
+
+    /// A mount point of a source that is there for a tenant.
+    fn tenants_mount<'s>(&self, seen: &'s Seen) -> Option<&'s str> {
+        seen.mounts.iter().find(|point| self.is_tenants(point)).map(String::as_str)
+    }
+
+    fn is_tenants(&self, point: &str) -> bool {
+        self.tenants.iter().any(|root| Path::new(point).starts_with(root))
+    }
 }
 
 /// One thing to write.
@@ -47,6 +67,9 @@ pub enum Change {
     Status(VolumeName, Box<Status>),
     /// The pool's policy orders a wipe of a volume that held data when it was found.
     Order(VolumeName, CleanPolicy),
+    /// The order to wipe, which was carried out, is taken back: somebody has filled the volume since, and what he put
+    /// there is not a tenant's to be wiped.
+    Withdraw(VolumeName),
     /// A volume is no more, and nothing of it has to be remembered.
     Remove(VolumeName),
 }
@@ -61,9 +84,21 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether another scan is due at once: what a removed volume stood in the way of is decided only without it.
+    /// Whether another scan is due at once: what a removed volume, or an order, stood in the way of is decided only
+    /// without it.
     pub fn wants_another(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change, Change::Remove(_)))
+        let clears = |change: &Change| matches!(change, Change::Remove(_) | Change::Withdraw(_));
+        self.changes.iter().any(clears)
+    }
+
+    /// The capacity of a candidate, after what is wrong with it was reported.
+    fn sized(&mut self, candidate: &Candidate, size: Size) -> Bytes {
+        if size.bytes == Bytes(0) {
+            self.report(candidate, Defect::NoSpace);
+        } else if let Some(declared) = size.instead_of {
+            self.report(candidate, Defect::Smaller { given: size.bytes, declared });
+        }
+        size.bytes
     }
 
     fn report(&mut self, candidate: &Candidate, defect: Defect) {
@@ -83,23 +118,30 @@ pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> P
     for known in &known {
         match &known.whereabouts {
             Whereabouts::Present(candidate, seen) if present.contains(&known.volume.name) => {
-                let sight = record::Sighting {
-                    candidate,
-                    seen,
-                    capacity: sizes.of(known.volume, candidate, seen),
-                };
+                let size = sizes.of(Some(known.volume), candidate, seen);
+                let capacity = plan.sized(candidate, size);
+                if capacity == Bytes(0) && known::may_go(known.volume) {
+                    plan.changes.push(Change::Remove(known.volume.name.clone()));
+                    continue;
+                }
+                let other_paths = &known.other_paths;
+                let sight = record::Sighting { candidate, seen, other_paths, capacity };
                 record::update(known.volume, &sight, world, &mut plan);
             }
-            Whereabouts::Present(..) => {}
+            // What was said of a volume that nobody looked at stands.
+            Whereabouts::Present(..) | Whereabouts::Untried => {}
             Whereabouts::Away { reason, message, .. } | Whereabouts::Unseen { reason, message } => {
                 record::set_away(known, *reason, message, world.now, &mut plan);
             }
         }
     }
-    for (candidate, seen) in fresh {
-        let capacity = sizes.of_new(candidate, seen);
-        let volume = unknown::volume(candidate, seen, capacity, world);
-        plan.changes.extend(volume.map(|volume| Change::Add(Box::new(volume))));
+    for fresh in fresh {
+        let size = sizes.of(None, fresh.candidate, fresh.seen);
+        let capacity = plan.sized(fresh.candidate, size);
+        if capacity > Bytes(0) {
+            let volume = unknown::volume(fresh, capacity, world);
+            plan.changes.extend(volume.map(|volume| Change::Add(Box::new(volume))));
+        }
     }
     plan
 }
@@ -107,31 +149,37 @@ pub fn reconcile(found: &Found, recorded: &[LocalVolume], world: World<'_>) -> P
 fn sizes<'a>(
     known: &[Known<'a>],
     present: &BTreeSet<VolumeName>,
-    fresh: &[(&Candidate, &Seen)],
+    fresh: &[Fresh<'_>],
     world: World<'a>,
 ) -> Sizes<'a> {
     let mut sizes = Sizes::new(world.pools);
-    for (candidate, seen) in fresh {
-        sizes.count_new(candidate, seen);
+    for fresh in fresh {
+        sizes.count(None, fresh.candidate, fresh.seen);
     }
     for known in known {
         match &known.whereabouts {
             Whereabouts::Present(candidate, seen) if present.contains(&known.volume.name) => {
-                sizes.count(known.volume, candidate, seen);
+                sizes.count(Some(known.volume), candidate, seen);
             }
             _ => sizes.count_away(known.volume),
         }
     }
+    sizes.divide();
     sizes
 }
 
-/// Whether it is settled what `volume` holds, so that it need not be looked into. It is not while nobody has touched it
-/// since it was found: the administrator may fill or empty it. Devices, which take long to look into and are opened for
-/// that by nobody else, are looked into again only when they held data and everything is looked at.
-pub fn is_settled(volume: &LocalVolume, thorough: bool) -> bool {
+/// How closely it is to be looked at what `volume` holds. It is settled while somebody holds it or it waits for a wipe; a
+/// free one may be filled or emptied by the administrator at any time. Devices, which take longer to look at, are looked
+/// at when everything is, and when they come back.
+pub fn depth(volume: &LocalVolume, thorough: bool) -> Depth {
     let is_device = matches!(volume.status.fingerprint, Fingerprint::Device { .. });
-    let held_data = volume.status.conditions.clean.reason == CleanReason::FoundData;
-    !record::is_untouched(volume) || (is_device && !(thorough && held_data))
+    let is_due = !is_device || thorough || !volume.is_healthy();
+    match () {
+        () if !is_due => Depth::None,
+        () if record::is_found_dirty(volume) => Depth::Search,
+        () if record::is_known_empty(volume) => Depth::Glance,
+        () => Depth::None,
+    }
 }
 
 /// Whether `pool` may offer this source.

@@ -1,21 +1,19 @@
 //! Every candidate of every pool, looked at side by side, each within a deadline: one bad entry stops no other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::found::{Candidate, Defect, Found, Problem, Sight};
+use super::found::{Candidate, Depth, Found, Sight};
 use super::identify::{self, Inside};
-use crate::health::Attempts;
+use super::list::{self, Entry};
+use crate::health::{About, Attempts, Overdue};
 use crate::host;
 use crate::host::mountinfo::MountTable;
-use crate::pool::{Pool, Pools};
-use crate::volume::{HealthReason, LocalVolume, PoolName};
+use crate::pool::Pools;
+use crate::volume::{HealthReason, LocalVolume};
 
 /// Why a host could not be scanned at all.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +23,7 @@ pub enum Error {
     MountTable(#[source] host::Error),
     /// The mount table was not given in time.
     #[error("the mount table was not given in time")]
-    Overdue(#[source] crate::health::Overdue),
+    Overdue(#[source] Overdue),
 }
 
 /// One scan.
@@ -39,95 +37,35 @@ pub struct Scan {
 
 /// Reads the mount table.
 async fn mount_table(attempts: &Attempts) -> Result<Arc<MountTable>, Error> {
-    let read = attempts.run(Path::new("/proc/thread-self/mountinfo"), MountTable::read).await;
+    let about = About::path("/proc/thread-self/mountinfo").vital();
+    let read = attempts.run(about, MountTable::read).await;
     read.map_err(Error::Overdue)?.map(Arc::new).map_err(Error::MountTable)
 }
 
-/// Scans `pools`, and the paths of the `recorded` volumes that no pool selects. `settled` are the identities of sources
-/// whose contents need not be looked at.
+/// Scans `pools`, and the paths of the `recorded` volumes that no pool selects. `depths` says by the identities of
+/// sources how closely their contents are looked at; any other is searched.
 pub async fn scan(
     attempts: &Attempts,
     pools: &Pools,
     recorded: &[LocalVolume],
-    settled: &BTreeSet<Vec<u8>>,
+    depths: &BTreeMap<Vec<u8>, Depth>,
 ) -> Result<Scan, Error> {
     let mounts = mount_table(attempts).await?;
     let mut found = Found::default();
-    let mut entries = Vec::new();
-    for pool in pools.values() {
-        entries.extend(list(attempts, pool, &mut found).await);
-    }
+    let entries = list::entries(attempts, pools, &mut found).await;
     found.candidates = look_at(attempts, entries, &mounts).await;
     let candidates: BTreeSet<_> =
         found.candidates.iter().map(|found| found.path.as_str()).collect();
-    let paths = recorded.iter().map(|volume| volume.status.path.clone());
-    let paths: Vec<_> = paths.filter(|path| !candidates.contains(path.as_str())).collect();
+    // Of what is in a directory that cannot be listed nothing is believed.
+    let listed = recorded.iter().filter(|volume| !found.unreadable.contains_key(&volume.spec.pool));
+    let paths = listed
+        .map(|volume| &volume.status)
+        .flat_map(|status| status.other_paths.iter().chain([&status.path]));
+    let paths: BTreeSet<_> =
+        paths.filter(|path| !candidates.contains(path.as_str())).cloned().collect();
     found.elsewhere = look_elsewhere(attempts, paths, &mounts).await;
-    look_into(attempts, &mut found, settled, &mounts).await;
+    look_into(attempts, &mut found, depths, &mounts).await;
     Ok(Scan { found, mounts })
-}
-
-/// An entry that a pool selects.
-struct Entry {
-    pool: PoolName,
-    name: String,
-    path: String,
-    /// The pool's directory, resolved.
-    directory: Arc<PathBuf>,
-}
-
-/// The entries that `pool` selects; what is wrong with its directory goes to `found`.
-async fn list(attempts: &Attempts, pool: &Pool, found: &mut Found) -> Vec<Entry> {
-    let path = pool.path.clone();
-    let problem = |defect| Problem {
-        pool: pool.name.clone(),
-        path: pool.path.to_string_lossy().into_owned(),
-        defect,
-    };
-    let why = match attempts.run(&pool.path, move || read_directory(&path)).await {
-        Ok(Ok((directory, names))) => return select(pool, directory, names, found),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-            found.problems.push(problem(Defect::NoDirectory));
-            return Vec::new();
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(overdue) => overdue.to_string(),
-    };
-    found.problems.push(problem(Defect::Unreadable(why.clone())));
-    found.unreadable.insert(pool.name.clone(), why);
-    Vec::new()
-}
-
-fn read_directory(path: &Path) -> io::Result<(PathBuf, Vec<OsString>)> {
-    let directory = std::fs::canonicalize(path)?;
-    let entries = std::fs::read_dir(&directory)?.map(|entry| Ok(entry?.file_name()));
-    Ok((directory, entries.collect::<io::Result<_>>()?))
-}
-
-fn select(pool: &Pool, directory: PathBuf, names: Vec<OsString>, found: &mut Found) -> Vec<Entry> {
-    let directory = Arc::new(directory);
-    let mut entries = Vec::new();
-    for name in names {
-        let is_hidden = name.as_bytes().starts_with(b".") || name == "lost+found";
-        if is_hidden || !pool.entries.is_match(&name) {
-            continue;
-        }
-        let path = pool.path.join(&name);
-        match (name.into_string(), path.to_str()) {
-            (Ok(name), Some(path)) => entries.push(Entry {
-                pool: pool.name.clone(),
-                name,
-                path: path.to_owned(),
-                directory: Arc::clone(&directory),
-            }),
-            _ => found.problems.push(Problem {
-                pool: pool.name.clone(),
-                path: path.to_string_lossy().into_owned(),
-                defect: Defect::NotUtf8,
-            }),
-        }
-    }
-    entries
 }
 
 async fn look_at(
@@ -136,10 +74,11 @@ async fn look_at(
     mounts: &Arc<MountTable>,
 ) -> Vec<Candidate> {
     let looks = entries.into_iter().map(|entry| async move {
-        let Entry { pool, name, path, directory } = entry;
+        let about = About::path(&entry.path).on(entry.device(mounts));
+        let Entry { pool, name, path, directory, .. } = entry;
         let (at, table) = (PathBuf::from(&path), Arc::clone(mounts));
         let look = move || identify::at(&at, Some(&directory), &table);
-        let sight = within_deadline(attempts, &path, look).await;
+        let sight = within_deadline(attempts, about, &path, look).await;
         Candidate { pool, entry: name, path, sight }
     });
     let mut candidates: Vec<_> = join_all(looks).await;
@@ -149,12 +88,15 @@ async fn look_at(
 
 async fn look_elsewhere(
     attempts: &Attempts,
-    paths: Vec<String>,
+    paths: BTreeSet<String>,
     mounts: &Arc<MountTable>,
 ) -> BTreeMap<String, Sight> {
     let looks = paths.into_iter().map(|path| async move {
         let (at, table) = (PathBuf::from(&path), Arc::clone(mounts));
-        let sight = within_deadline(attempts, &path, move || identify::at(&at, None, &table)).await;
+        let device = mounts.at(&at).map(|mount| mount.device);
+        let about = About::path(&path).on(device);
+        let look = move || identify::at(&at, None, &table);
+        let sight = within_deadline(attempts, about, &path, look).await;
         (path, sight)
     });
     join_all(looks).await.into_iter().collect()
@@ -162,13 +104,19 @@ async fn look_elsewhere(
 
 async fn within_deadline(
     attempts: &Attempts,
+    about: About,
     path: &str,
     look: impl FnOnce() -> Sight + Send + 'static,
 ) -> Sight {
-    attempts.run(Path::new(path), look).await.unwrap_or_else(|overdue| Sight::Failed {
-        reason: HealthReason::ProbeTimeout,
-        message: format!("{path}: {overdue}; check the device"),
-    })
+    attempts.run(about, look).await.unwrap_or_else(|overdue| hangs(path, overdue))
+}
+
+fn hangs(path: &str, overdue: Overdue) -> Sight {
+    if overdue == Overdue::TooMany {
+        return Sight::Untried;
+    }
+    let message = format!("{path}: {overdue}; check the device");
+    Sight::Failed { reason: HealthReason::ProbeTimeout, message }
 }
 
 /// Looks into each source that is not settled, once however many paths lead to it: a device is opened for oneself, so
@@ -176,21 +124,23 @@ async fn within_deadline(
 async fn look_into(
     attempts: &Attempts,
     found: &mut Found,
-    settled: &BTreeSet<Vec<u8>>,
+    depths: &BTreeMap<Vec<u8>, Depth>,
     mounts: &Arc<MountTable>,
 ) {
+    let depth = |identity: &[u8]| depths.get(identity).copied().unwrap_or(Depth::Search);
     let mut paths: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
     for (index, candidate) in found.candidates.iter().enumerate() {
         if let Sight::Source(seen) = &candidate.sight {
             let identity = seen.facts.fingerprint.identity();
-            if !settled.contains(&identity) && !seen.holds_its_pool {
+            if depth(&identity) != Depth::None && !seen.holds_its_pool {
                 paths.entry(identity).or_default().push(index);
             }
         }
     }
-    let looks = paths.into_values().map(|indices| {
+    let looks = paths.into_iter().map(|(identity, indices)| {
         let first = indices.first().map(|index| found.candidates[*index].clone());
-        async move { (indices, look_into_one(attempts, first, mounts).await) }
+        let depth = depth(&identity);
+        async move { (indices, look_into_one(attempts, first, depth, mounts).await) }
     });
     let looks: Vec<_> = join_all(looks).await;
     for (indices, inside) in looks {
@@ -203,17 +153,16 @@ async fn look_into(
 async fn look_into_one(
     attempts: &Attempts,
     candidate: Option<Candidate>,
+    depth: Depth,
     mounts: &Arc<MountTable>,
 ) -> Result<Inside, Sight> {
     let Some(Candidate { path, sight: Sight::Source(seen), .. }) = candidate else {
         return Err(Sight::Nothing);
     };
     let (at, table) = (PathBuf::from(&path), Arc::clone(mounts));
-    let look = move || identify::inside(&at, &seen.facts.fingerprint, &table);
-    attempts.run(Path::new(&path), look).await.unwrap_or_else(|overdue| {
-        let message = format!("{path}: {overdue}; check the device");
-        Err(Sight::Failed { reason: HealthReason::ProbeTimeout, message })
-    })
+    let about = About::path(&path).on(Some(seen.facts.device));
+    let look = move || identify::inside(&at, &seen.facts.fingerprint, depth, &table);
+    attempts.run(about, look).await.unwrap_or_else(|overdue| Err(hangs(&path, overdue)))
 }
 
 fn note(sight: &mut Sight, inside: &Result<Inside, Sight>) {
@@ -222,6 +171,8 @@ fn note(sight: &mut Sight, inside: &Result<Inside, Sight>) {
             seen.contents = Some(inside.contents.clone());
             seen.root.clone_from(&inside.root);
         }
+        // What is within stays unknown; what it is has been seen.
+        (Sight::Source(_), Err(Sight::Untried)) => {}
         (sight, Err(failed)) => *sight = failed.clone(),
         _ => {}
     }

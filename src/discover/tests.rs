@@ -1,3 +1,4 @@
 mod devices;
 mod directories;
+mod hangs;
 mod world;

@@ -2,15 +2,17 @@
 //!
 //! A source of events that cannot be had is said once, and the slow rescan makes up for it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::health::Attempts;
+use crate::health::{About, Attempts};
 use crate::host;
 use crate::host::wake::{
     Changes, DeviceChanges, DirectoryChanges, DirectoryWatches, MountChanges, register,
@@ -27,7 +29,7 @@ const MOST_GATHERED: usize = 256;
 pub(super) struct Wake {
     mounts: Option<AsyncFd<MountChanges>>,
     directories: Option<AsyncFd<DirectoryChanges>>,
-    watches: Option<DirectoryWatches>,
+    watches: Option<Arc<DirectoryWatches>>,
     devices: Option<AsyncFd<DeviceChanges>>,
     /// What was wrong with the watches when they were set last, so that it is said once.
     trouble: Option<String>,
@@ -37,7 +39,7 @@ impl Wake {
     /// Begins to listen. Needs a runtime with I/O.
     pub(super) fn open() -> Self {
         let (changes, watches) = match DirectoryChanges::open() {
-            Ok((changes, watches)) => (Ok(changes), Some(watches)),
+            Ok((changes, watches)) => (Ok(changes), Some(Arc::new(watches))),
             Err(error) => (Err(error), None),
         };
         Self {
@@ -51,16 +53,19 @@ impl Wake {
 
     /// Watches the directories of `pools` and no others.
     pub(super) async fn watch(&mut self, attempts: &Attempts, pools: &Pools) {
-        let Some(mut watches) = self.watches.take() else { return };
-        let paths: Vec<_> = pools.values().map(|pool| pool.path.clone()).collect();
-        let set = move || (watches.set(paths.iter().map(PathBuf::as_path)), watches);
-        let trouble = match attempts.run(Path::new("inotify"), set).await {
-            Ok((outcome, watches)) => {
-                self.watches = Some(watches);
-                outcome.err().map(|error| error.to_string())
+        let Some(watches) = &self.watches else { return };
+        let set = pools.values().map(|pool| async {
+            let (watches, path) = (Arc::clone(watches), pool.path.clone());
+            // A path of its own among what hangs: the directory is listed as well. There are as many as pools.
+            let about = About::path(Path::new("inotify").join(pool.name.as_str())).vital();
+            match attempts.run(about, move || watches.set(&path)).await {
+                Ok(outcome) => outcome.err().map(|error| error.to_string()),
+                Err(overdue) => Some(format!("{}: {overdue}", pool.path.display())),
             }
-            Err(overdue) => Some(overdue.to_string()),
-        };
+        });
+        let troubles: Vec<_> = join_all(set).await.into_iter().flatten().collect();
+        watches.keep(pools.values().map(|pool| pool.path.as_path()));
+        let trouble = (!troubles.is_empty()).then(|| troubles.join(", "));
         if let Some(error) = trouble.as_ref().filter(|_| trouble != self.trouble) {
             warn!(
                 error,

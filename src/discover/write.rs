@@ -8,8 +8,7 @@ use jiff::Timestamp;
 
 use super::reconcile::Change;
 use super::tell;
-use crate::health::Prober;
-use crate::host::mountinfo::MountTable;
+use crate::health::{Prober, Round};
 use crate::inventory::{Error, Inventory, Version};
 use crate::volume::{Condition, LocalVolume, VolumeName};
 
@@ -20,7 +19,7 @@ const AT_ONCE: usize = 64;
 pub(super) struct Writer<'a, I> {
     pub(super) inventory: &'a I,
     pub(super) prober: &'a Prober,
-    pub(super) mounts: &'a Arc<MountTable>,
+    pub(super) round: &'a Arc<Round>,
 }
 
 impl<I: Inventory> Writer<'_, I> {
@@ -70,28 +69,35 @@ impl<I: Inventory> Writer<'_, I> {
                 let ordered = self.inventory.decide(&name, version, spec).await?;
                 tell::ordered(&ordered.volume);
             }
+            (Change::Withdraw(name), Some(old)) => {
+                self.inventory.decide(&name, version, old.withdrawn_clean()).await?;
+            }
             (Change::Remove(name), Some(old)) => {
                 self.inventory.remove(&name, version).await?;
                 tell::vanished(old);
             }
             // A plan changes only what it was made of.
-            (Change::Status(name, _) | Change::Order(name, _) | Change::Remove(name), None) => {
-                return Err(Error::NotFound(name));
-            }
+            (
+                Change::Status(name, _)
+                | Change::Order(name, _)
+                | Change::Withdraw(name)
+                | Change::Remove(name),
+                None,
+            ) => return Err(Error::NotFound(name)),
         }
         Ok(())
     }
 
     /// A new volume, offered only if it can be read and written.
     async fn probed(&self, mut volume: LocalVolume) -> LocalVolume {
-        let finding = self.prober.probe_in(&volume, Arc::clone(self.mounts)).await;
-        let status = finding.is_healthy();
-        volume.status.conditions.healthy = Condition {
-            status,
-            reason: finding.reason,
-            message: finding.message,
-            since: Timestamp::now(),
-        };
+        if let Some(finding) = self.prober.probe_in(&volume, None, self.round).await {
+            volume.status.conditions.healthy = Condition {
+                status: finding.is_healthy(),
+                reason: finding.reason,
+                message: finding.message,
+                since: Timestamp::now(),
+            };
+        }
         volume
     }
 }
@@ -101,7 +107,10 @@ impl Change {
     fn volume(&self) -> &VolumeName {
         match self {
             Self::Add(volume) => &volume.name,
-            Self::Status(name, _) | Self::Order(name, _) | Self::Remove(name) => name,
+            Self::Status(name, _)
+            | Self::Order(name, _)
+            | Self::Withdraw(name)
+            | Self::Remove(name) => name,
         }
     }
 }

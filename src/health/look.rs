@@ -4,19 +4,19 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use super::Finding;
+use super::{Finding, Round};
 use crate::host::mountinfo::{Mount, MountTable, has_option};
 use crate::host::{self, device, identify};
 use crate::source::{self, Source};
-use crate::volume::{CleanReason, HealthReason, LocalVolume};
+use crate::volume::{HealthReason, LocalVolume};
 
 /// Options by which a file system says that it refuses writes since it is damaged.
 const BROKEN: [&str; 2] = ["emergency_ro", "shutdown"];
 
 /// Opens, verifies and reads a little of `volume`.
-pub(super) fn at(volume: &LocalVolume, mounts: Option<&MountTable>) -> Finding {
+pub(super) fn at(volume: &LocalVolume, round: &Round) -> Finding {
     let path = &volume.status.path;
-    match open(volume, mounts).and_then(|source| read(volume, &source)) {
+    match probe(volume, round) {
         Ok(()) => Finding {
             reason: HealthReason::Present,
             message: format!("{path} is present and can be read"),
@@ -25,12 +25,20 @@ pub(super) fn at(volume: &LocalVolume, mounts: Option<&MountTable>) -> Finding {
     }
 }
 
-fn open(volume: &LocalVolume, mounts: Option<&MountTable>) -> Result<Source, Finding> {
-    let source = match mounts {
-        Some(mounts) => Source::open_in(volume, mounts),
-        None => Source::open(volume),
-    };
-    source.map_err(|error| {
+fn probe(volume: &LocalVolume, round: &Round) -> Result<(), Finding> {
+    let source = open(volume, round.mounts())?;
+    if source.is_device() {
+        return read_device(volume, &source);
+    }
+    read_directory(volume, &source, round.mounts())?;
+    let beneath = source.facts().device;
+    // An open descriptor keeps the administrator from unmounting it, and a disk may take its time.
+    drop(source);
+    round.read_beneath(beneath).map_err(|error| unreadable(&error))
+}
+
+fn open(volume: &LocalVolume, mounts: &MountTable) -> Result<Source, Finding> {
+    Source::open_in(volume, mounts).map_err(|error| {
         let reason = match &error {
             source::Error::Missing { .. } => HealthReason::Missing,
             source::Error::Unsuitable { .. } | source::Error::Replaced { .. } => {
@@ -46,12 +54,9 @@ fn open(volume: &LocalVolume, mounts: Option<&MountTable>) -> Result<Source, Fin
     })
 }
 
-fn unreadable(error: &host::Error) -> Finding {
+/// What a table that cannot be read says of a volume.
+pub(super) fn unreadable(error: &host::Error) -> Finding {
     Finding { reason: HealthReason::ReadError, message: format!("{error}; check the device") }
-}
-
-fn read(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
-    if source.is_device() { read_device(volume, source) } else { read_directory(volume, source) }
 }
 
 fn read_device(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
@@ -67,7 +72,11 @@ fn read_device(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
     Ok(())
 }
 
-fn read_directory(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
+fn read_directory(
+    volume: &LocalVolume,
+    source: &Source,
+    mounts: &MountTable,
+) -> Result<(), Finding> {
     let (descriptor, path) = (source.as_fd(), source.path());
     let filesystem = identify::filesystem(descriptor, path).map_err(|error| unreadable(&error))?;
     let listing = fs::read_dir(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
@@ -75,16 +84,16 @@ fn read_directory(volume: &LocalVolume, source: &Source) -> Result<(), Finding> 
         let message = format!("reading {} failed: {error}; check the disk", path.display());
         return Err(Finding { reason: HealthReason::ReadError, message });
     }
-    if filesystem.read_only || filesystem_says_broken(source) {
-        return read_only_directory(volume, source);
+    if filesystem.read_only || filesystem_says_broken(source, mounts) {
+        return read_only_directory(volume, source, mounts);
     }
     Ok(())
 }
 
-fn filesystem_says_broken(source: &Source) -> bool {
+fn filesystem_says_broken(source: &Source, mounts: &MountTable) -> bool {
     // Kernels that tell it by an option only do so for ext4.
     source.facts().fs_type.as_deref() == Some("ext4")
-        && mount_of(source).is_some_and(|mount| is_broken(&mount))
+        && mount_of(source, mounts).is_some_and(|mount| is_broken(&mount))
 }
 
 fn is_broken(mount: &Mount) -> bool {
@@ -92,8 +101,12 @@ fn is_broken(mount: &Mount) -> bool {
 }
 
 /// A mount that was made read-only says so itself; when only its file system does, the kernel turned it so.
-fn read_only_directory(volume: &LocalVolume, source: &Source) -> Result<(), Finding> {
-    let mount = mount_of(source);
+fn read_only_directory(
+    volume: &LocalVolume,
+    source: &Source,
+    mounts: &MountTable,
+) -> Result<(), Finding> {
+    let mount = mount_of(source, mounts);
     let by_choice =
         mount.is_some_and(|mount| has_option(&mount.options, "ro") && !is_broken(&mount));
     match by_choice {
@@ -109,15 +122,15 @@ fn read_only_directory(volume: &LocalVolume, source: &Source) -> Result<(), Find
     }
 }
 
-fn mount_of(source: &Source) -> Option<Mount> {
-    let node = identify::node(source.as_fd(), source.path()).ok()?;
-    MountTable::read().ok()?.by_id(node.mount?).cloned()
+fn mount_of(source: &Source, mounts: &MountTable) -> Option<Mount> {
+    let id = identify::node(source.as_fd(), source.path()).ok()?.mount?;
+    // One that is younger than the table is found in a new one.
+    mounts.by_id(id).cloned().or_else(|| MountTable::read().ok()?.by_id(id).cloned())
 }
 
 /// Data that an administrator offers as it is may be offered for reading only, and a tenant who has it knows.
 fn is_meant_read_only(volume: &LocalVolume) -> bool {
-    let accepted = volume.status.conditions.clean.reason == CleanReason::Accepted;
-    accepted || volume.spec.claim.is_some()
+    volume.status.accepted
 }
 
 fn read_only_finding(path: &Path, message: &str) -> Finding {

@@ -6,15 +6,17 @@
 
 mod attempts;
 mod look;
+mod round;
 mod storage;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use attempts::{Attempts, Overdue};
+pub use attempts::{About, Attempts, Overdue};
+pub use round::Round;
 pub use storage::{Ailment, Extent, storage};
 
+use crate::host::DeviceNumber;
 use crate::host::mountinfo::MountTable;
 use crate::volume::{HealthReason, LocalVolume};
 
@@ -59,24 +61,36 @@ impl Prober {
     ///
     /// A volume whose earlier probe has not come back yet is not probed again, but reported as hanging.
     pub async fn probe(&self, volume: &LocalVolume) -> Finding {
-        self.run(volume, None).await
-    }
-
-    /// As [`Prober::probe`] with a mount table read already, for whoever probes many volumes.
-    pub async fn probe_in(&self, volume: &LocalVolume, mounts: Arc<MountTable>) -> Finding {
-        self.run(volume, Some(mounts)).await
-    }
-
-    async fn run(&self, volume: &LocalVolume, mounts: Option<Arc<MountTable>>) -> Finding {
         let probed = volume.clone();
-        let look = move || look::at(&probed, mounts.as_deref());
-        match self.attempts.run(Path::new(&volume.status.path), look).await {
-            Ok(finding) => finding,
-            Err(overdue) => Finding {
-                reason: HealthReason::ProbeTimeout,
-                message: format!("{}: {overdue}; check the device", volume.status.path),
-            },
+        let look = move || match MountTable::read() {
+            Ok(mounts) => look::at(&probed, &Round::new(Arc::new(mounts))),
+            Err(error) => look::unreadable(&error),
+        };
+        let about = About::path(&volume.status.path);
+        self.attempts.run(about, look).await.unwrap_or_else(|overdue| hangs(volume, overdue))
+    }
+
+    /// As [`Prober::probe`], in a round of many probes, of a volume on `device` where that is known. Absent where so many
+    /// others hang that this one was not probed, which says nothing about it.
+    pub async fn probe_in(
+        &self,
+        volume: &LocalVolume,
+        device: Option<DeviceNumber>,
+        round: &Arc<Round>,
+    ) -> Option<Finding> {
+        let (probed, round) = (volume.clone(), Arc::clone(round));
+        let about = About::path(&volume.status.path).on(device);
+        match self.attempts.run(about, move || look::at(&probed, &round)).await {
+            Err(Overdue::TooMany) => None,
+            answer => Some(answer.unwrap_or_else(|overdue| hangs(volume, overdue))),
         }
+    }
+}
+
+fn hangs(volume: &LocalVolume, overdue: Overdue) -> Finding {
+    Finding {
+        reason: HealthReason::ProbeTimeout,
+        message: format!("{}: {overdue}; check the device", volume.status.path),
     }
 }
 

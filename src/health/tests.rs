@@ -1,14 +1,16 @@
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::host::loopback::LoopDevice;
 use crate::host::mount::fixture::{Disk, mount, scratch, tmpfs, unmount};
 use crate::host::namespace::isolated;
+use crate::host::{format, mountinfo};
 use crate::source::Source;
-use crate::volume::{Bytes, CleanReason, fixture};
+use crate::volume::{Bytes, fixture};
 
 /// A volume recorded as what is at `path` now.
 fn recorded(path: &Path) -> LocalVolume {
@@ -57,7 +59,7 @@ fn a_file_system_that_turned_read_only_after_an_error_is_told_from_one_meant_to_
         let name = disk.path().file_name().unwrap().to_str().unwrap();
         let trigger = PathBuf::from(format!("/sys/fs/ext4/{name}/trigger_fs_error"));
         fs::write(trigger, "berth's own test").unwrap();
-        volume.status.conditions.clean.reason = CleanReason::Accepted;
+        volume.status.accepted = true;
         let broken = probe(&volume);
         unmount(&path);
 
@@ -77,7 +79,9 @@ fn a_mount_that_is_read_only_by_choice_serves_only_data_that_was_accepted() {
         let mut volume = recorded(&path);
 
         assert_eq!(probe(&volume).reason, HealthReason::ReadOnly);
-        volume.status.conditions.clean.reason = CleanReason::Accepted;
+        volume.spec = volume.claimed(fixture::claim("pvc-1"), fixture::delete()).unwrap();
+        assert_eq!(probe(&volume).reason, HealthReason::ReadOnly);
+        volume.status.accepted = true;
         assert!(probe(&volume).is_healthy());
     });
 }
@@ -87,7 +91,7 @@ fn a_device_is_read_at_both_ends_and_one_that_lost_its_end_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let file = tempfile::tempfile_in(directory.path()).unwrap();
     file.set_len(4 << 20).unwrap();
-    let device = crate::host::loopback::LoopDevice::attach(&file).unwrap();
+    let device = LoopDevice::attach(&file).unwrap();
     let volume = recorded(device.path());
     assert!(probe(&volume).is_healthy());
 
@@ -105,9 +109,56 @@ fn a_device_that_refuses_writes_is_reported() {
     assert!(set("--setro").success());
 
     let finding = probe(&volume);
+    let held = LocalVolume {
+        spec: volume.claimed(fixture::claim("pvc-1"), fixture::delete()).unwrap(),
+        ..volume
+    };
+    assert_eq!(probe(&held), finding);
 
     assert!(set("--setrw").success());
     assert_eq!(finding.reason, HealthReason::ReadOnly, "{}", finding.message);
+}
+
+#[test]
+fn the_device_beneath_a_mount_is_read_and_not_only_what_the_file_system_remembers() {
+    isolated(|| {
+        let (_base, base) = scratch();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(32 << 20).unwrap();
+        let device = LoopDevice::attach(&file).unwrap();
+        let open = fs::File::options().read(true).write(true).open(device.path()).unwrap();
+        format::make(&open, device.path(), "ext4", None).unwrap();
+        drop(open);
+        let path = base.join("v1");
+        mount("ext4", device.path(), &path);
+        let volume = recorded(&path);
+        assert!(probe(&volume).is_healthy());
+
+        file.set_len(1 << 20).unwrap();
+        let finding = probe(&volume);
+
+        file.set_len(32 << 20).unwrap();
+        unmount(&path);
+        assert_eq!(finding.reason, HealthReason::ReadError, "{}", finding.message);
+    });
+}
+
+#[test]
+fn a_round_of_probes_reads_no_mount_table_of_its_own() {
+    isolated(|| {
+        let (_base, base) = scratch();
+        let disk = Disk::formatted("ext4", 32);
+        let path = base.join("v1");
+        mount("ext4", disk.path(), &path);
+        let volume = recorded(&path);
+        let round = Round::new(Arc::new(MountTable::read().unwrap()));
+        let before = mountinfo::tests::reads();
+
+        assert!(look::at(&volume, &round).is_healthy());
+
+        assert_eq!(mountinfo::tests::reads(), before);
+        unmount(&path);
+    });
 }
 
 #[tokio::test]
@@ -118,7 +169,7 @@ async fn a_volume_whose_probe_hangs_is_reported_and_not_probed_again() {
     let path = PathBuf::from(&volume.status.path);
     let hangs = prober
         .attempts
-        .run(&path, move || {
+        .run(About::path(&path), move || {
             let _ = wait.recv();
         })
         .await;

@@ -132,6 +132,25 @@ pub fn read_edges(descriptor: BorrowedFd<'_>, name: &Path) -> Result<()> {
     }
 }
 
+/// As [`read_edges`], of the block device with this number. It is not asked where this process has no node of it, or may
+/// not read it.
+pub fn read_edges_by_number(wanted: DeviceNumber) -> Result<()> {
+    let described = match sysfs::describe(wanted) {
+        Err(Error { errno: Errno::NODEV, .. }) => return Ok(()),
+        described => described?,
+    };
+    // In the kernel's names of devices a `!` stands for a `/`.
+    let path = Path::new("/dev").join(described.name.replace('!', "/"));
+    let Ok(node) = super::identify::open(&path) else { return Ok(()) };
+    if number(&node, &path)? != wanted {
+        return Ok(());
+    }
+    match read_edges(node.as_fd(), &path) {
+        Err(Error { errno: Errno::ACCESS | Errno::PERM | Errno::NOTBLK, .. }) => Ok(()),
+        result => result,
+    }
+}
+
 fn reopen_direct(descriptor: BorrowedFd<'_>, name: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(OFlags::DIRECT.bits().cast_signed());

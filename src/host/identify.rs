@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 
@@ -54,6 +55,17 @@ pub struct Node {
     pub permissions: u32,
     /// Whether it has no name any more.
     pub is_deleted: bool,
+}
+
+/// The id of this boot of the kernel (random(4)). Numbers that the kernel gives out mean something else in another.
+pub fn boot() -> Result<&'static str> {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    if let Some(boot) = BOOT.get() {
+        return Ok(boot);
+    }
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let boot = std::fs::read_to_string(path).map_err(Error::of_io("read", path))?;
+    Ok(BOOT.get_or_init(|| boot.trim().to_owned()))
 }
 
 /// Opens what is at `path`, following symlinks, only to ask about it (`O_PATH`): nothing is read or woken, and a device

@@ -10,6 +10,8 @@ pub mod beneath;
 pub mod device;
 pub mod format;
 pub mod grow;
+#[cfg(test)]
+pub(crate) mod hanging;
 pub mod identify;
 pub mod loopback;
 pub mod mount;

@@ -3,6 +3,7 @@
 //! Paths and options may hold any byte but NUL; the kernel escapes space, tab, line feed and backslash in octal. A
 //! line that cannot be read is an error and never a gap: a mount that is not seen could be unmounted, or wiped, by mistake.
 
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -65,6 +66,11 @@ pub fn has_option(options: &OsStr, option: &str) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MountTable {
     mounts: Vec<Mount>,
+    /// Where in `mounts` each is, by what is asked for: whoever looks at every volume asks for each.
+    by_id: HashMap<u64, usize>,
+    by_mount_point: HashMap<PathBuf, usize>,
+    /// By the device, and in the order of what is shown of it.
+    by_root: HashMap<DeviceNumber, BTreeMap<PathBuf, Vec<usize>>>,
 }
 
 impl MountTable {
@@ -75,6 +81,8 @@ impl MountTable {
 
     /// Reads the table at `path`: `/proc/PID/mountinfo`.
     pub fn read_from(path: &Path) -> Result<Self> {
+        #[cfg(test)]
+        tests::count_read();
         let text = std::fs::read(path)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
             .map_err(Error::of("read", path))?;
@@ -89,7 +97,19 @@ impl MountTable {
     pub fn parse(text: &[u8]) -> std::result::Result<Self, MalformedLine> {
         let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
         let mounts = lines.map(|line| parse_line(line).ok_or(MalformedLine));
-        Ok(Self { mounts: mounts.collect::<std::result::Result<_, _>>()? })
+        Ok(Self::of(mounts.collect::<std::result::Result<_, _>>()?))
+    }
+
+    fn of(mounts: Vec<Mount>) -> Self {
+        let mut table = Self { mounts, ..Self::default() };
+        for (index, mount) in table.mounts.iter().enumerate() {
+            table.by_id.insert(mount.id, index);
+            // The later one lies on top.
+            table.by_mount_point.insert(mount.mount_point.clone(), index);
+            let on = table.by_root.entry(mount.device).or_default();
+            on.entry(mount.root.clone()).or_default().push(index);
+        }
+        table
     }
 
     /// Every mount.
@@ -99,28 +119,33 @@ impl MountTable {
 
     /// The topmost mount whose mount point is exactly `path`.
     pub fn at(&self, path: &Path) -> Option<&Mount> {
-        self.mounts.iter().rev().find(|mount| mount.mount_point == path)
-    }
-
-    /// The mount on which `path`, which has no symlinks, lies or that is mounted there.
-    pub fn around(&self, path: &Path) -> Option<&Mount> {
-        let around = self.mounts.iter().filter(|mount| path.starts_with(&mount.mount_point));
-        // Of mounts at one place the last is on top, and the last of equals is what this gives.
-        around.max_by_key(|mount| mount.mount_point.components().count())
+        self.by_mount_point.get(path).map(|index| &self.mounts[*index])
     }
 
     /// The mount with this id.
     pub fn by_id(&self, id: u64) -> Option<&Mount> {
-        self.mounts.iter().find(|mount| mount.id == id)
+        self.by_id.get(&id).map(|index| &self.mounts[*index])
+    }
+
+    /// The mounts of the file system on `device`.
+    pub fn on(&self, device: DeviceNumber) -> impl Iterator<Item = &Mount> {
+        self.showing(device, Path::new("/"))
+    }
+
+    /// The mount that `path`, in which nothing is a symlink, lies on.
+    pub fn around(&self, path: &Path) -> Option<&Mount> {
+        path.ancestors().find_map(|path| self.at(path))
     }
 
     /// The mounts that show `root` of the file system on `device`, or something beneath it.
-    pub fn showing<'a>(
-        &'a self,
-        device: DeviceNumber,
-        root: &'a Path,
-    ) -> impl Iterator<Item = &'a Mount> {
-        self.mounts.iter().filter(move |mount| mount.shows(device, root))
+    pub fn showing(&self, device: DeviceNumber, root: &Path) -> impl Iterator<Item = &Mount> {
+        // Paths are ordered by their components, so what lies beneath follows at once.
+        let on = self.by_root.get(&device).into_iter();
+        let from = on.flat_map(|on| on.range(root.to_owned()..));
+        let shown = from.take_while(|(shown, _)| shown.starts_with(root));
+        let mut shown: Vec<_> = shown.flat_map(|(_, indices)| indices).collect();
+        shown.sort_unstable();
+        shown.into_iter().map(|index| &self.mounts[*index])
     }
 }
 
@@ -194,10 +219,25 @@ fn unescape(field: &[u8]) -> Option<OsString> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    thread_local! {
+        static READS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// How many mount tables this thread has read.
+    pub(crate) fn reads() -> usize {
+        READS.get()
+    }
+
+    pub(super) fn count_read() {
+        READS.set(READS.get() + 1);
+    }
 
     fn escape(path: &[u8]) -> Vec<u8> {
         path.iter()
@@ -253,6 +293,19 @@ mod tests {
 
         assert_eq!(table.showing(device, Path::new("/data/v1")).count(), 0);
         assert_eq!(table.showing(device, Path::new("/data")).count(), 1);
+    }
+
+    #[test]
+    fn what_a_directory_lies_on_is_the_nearest_mount_around_it() {
+        let table = MountTable::parse(
+            b"1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /mnt/a rw - ext4 b rw\n3 1 8:2 /x /b rw - ext4 b rw\n",
+        )
+        .unwrap();
+        let around = |path: &str| table.around(Path::new(path)).unwrap().id;
+
+        assert_eq!(["/mnt/ab", "/mnt/a", "/mnt/a/x/y", "/b/c"].map(around), [1, 2, 2, 3]);
+        let on = |minor| table.on(DeviceNumber { major: 8, minor }).map(|mount| mount.id);
+        assert_eq!(on(2).collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]

@@ -1,18 +1,25 @@
 //! What is on a block device: the magic numbers of file systems, swap, encryption, volume managers, RAID and partition
 //! tables, at the places where their formats put them.
 //!
-//! Reading only. It errs towards finding something: a device is blank when no signature of the table is on it and its
-//! first and last MiB, with samples between, read as zeros. A backup superblock or one half of a partition table counts
-//! as much as the whole.
+//! Reading only. It errs towards finding something: a backup superblock or one half of a partition table counts as much
+//! as the whole. How much is read is for the caller to say. [`glance`] reads the first and the last MiB and the places of
+//! the table beyond; [`contents`] also where ext and XFS keep backups, and a few samples; [`search`] whatever it gets to
+//! read in a given time. Only a device that was read whole is known to be blank: of a larger one, none of them can say
+//! more than that nothing was found.
 
+mod remnant;
+mod search;
 mod table;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::identify::uuid_text;
 use super::{Errno, Error, Result, device};
+use rustix::fs::Advice;
+
 use table::{MAGICS, Magic};
 
 /// Bytes looked at at the beginning and at the end of a device.
@@ -50,7 +57,7 @@ pub struct Signature {
 /// What a device holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contents {
-    /// Nothing, as far as the rule above can tell.
+    /// Nothing was found.
     Blank,
     /// Nothing for who makes a file system on it ([`mark_erased`]); old blocks for who gets the device itself.
     Erased,
@@ -93,6 +100,18 @@ pub fn filesystem(device: &File, name: &Path) -> Result<Option<Signature>> {
     Ok(primary.into_iter().find(|signature| signature.kind == Kind::Filesystem))
 }
 
+/// What the beginning and the end of an open device hold, where whoever begins to use it writes; `name` is for messages
+/// only.
+pub fn glance(device: &File, name: &Path) -> Result<Contents> {
+    let size = device::size(device, name)?;
+    let window = Window::load(device, size).map_err(read_error(name))?;
+    Ok(match find_in(&window) {
+        found if found.is_empty() && window.is_erased() => Contents::Erased,
+        found if found.is_empty() => window.data().unwrap_or(Contents::Blank),
+        found => Contents::Signatures(found),
+    })
+}
+
 /// What an open device holds; `name` is for messages only.
 pub fn contents(device: &File, name: &Path) -> Result<Contents> {
     let size = device::size(device, name)?;
@@ -109,19 +128,43 @@ pub fn mark_erased(device: &File, name: &Path) -> Result<()> {
     device.write_all_at(ERASED, 0).map_err(Error::of_io("pwrite", name))
 }
 
+/// As [`contents`], and then as much of the device as can be read in `time`.
+pub fn search(device: &File, name: &Path, time: Duration) -> Result<Contents> {
+    let size = device::size(device, name)?;
+    // Most of what is read is read once: it is not to take the place of what others read often.
+    advise(device, Advice::Random, name)?;
+    let found = search_of(device, size, time).map_err(read_error(name));
+    advise(device, Advice::DontNeed, name)?;
+    found
+}
+
+fn advise(device: &File, advice: Advice, name: &Path) -> Result<()> {
+    rustix::fs::fadvise(device, 0, None, advice).map_err(Error::of("fadvise", name))
+}
+
+fn search_of(device: &impl FileExt, size: u64, time: Duration) -> std::io::Result<Contents> {
+    Ok(match contents_of(device, size)? {
+        Contents::Blank => search::data(device, size, time)?
+            .map_or(Contents::Blank, |offset| Contents::Data { offset }),
+        found => found,
+    })
+}
+
 fn contents_of(device: &impl FileExt, size: u64) -> std::io::Result<Contents> {
     let window = Window::load(device, size)?;
-    let found = find_in(&window);
+    let mut found = find_in(&window);
+    if found.is_empty() {
+        // A file system that is whole may lie over what is left of an earlier one, which means nothing then.
+        found = remnant::find(device, size)?;
+    }
     if !found.is_empty() {
         return Ok(Contents::Signatures(found));
     }
     if window.is_erased() {
         return Ok(Contents::Erased);
     }
-    for (offset, bytes) in &window.parts {
-        if let Some(index) = first_data(bytes) {
-            return Ok(Contents::Data { offset: offset + index });
-        }
+    if let Some(data) = window.data() {
+        return Ok(data);
     }
     for sample in 1..=SAMPLES {
         let offset = size / (SAMPLES + 1) * sample / SAMPLE * SAMPLE;
@@ -134,7 +177,16 @@ fn contents_of(device: &impl FileExt, size: u64) -> std::io::Result<Contents> {
 }
 
 fn first_data(bytes: &[u8]) -> Option<u64> {
-    bytes.iter().position(|byte| *byte != 0).and_then(|index| u64::try_from(index).ok())
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut start = 0;
+    for part in bytes.chunks(ZEROS.len()) {
+        if part != &ZEROS[..part.len()] {
+            let index = part.iter().position(|byte| *byte != 0)?;
+            return u64::try_from(start + index).ok();
+        }
+        start += part.len();
+    }
+    None
 }
 
 fn read_error(name: &Path) -> impl FnOnce(std::io::Error) -> Error {
@@ -178,6 +230,13 @@ impl Window {
         Ok(())
     }
 
+    /// The first byte that is not zero.
+    fn data(&self) -> Option<Contents> {
+        self.parts.iter().find_map(|(offset, bytes)| {
+            Some(Contents::Data { offset: offset + first_data(bytes)? })
+        })
+    }
+
     fn at(&self, offset: u64, length: usize) -> Option<&[u8]> {
         self.parts.iter().find_map(|(start, bytes)| {
             let from = usize::try_from(offset.checked_sub(*start)?).ok()?;
@@ -211,24 +270,25 @@ fn matched(window: &Window, magic: &Magic) -> Option<Signature> {
     if window.at(offset, magic.bytes.len())? != magic.bytes {
         return None;
     }
-    let name = if magic.name == "ext2" { ext_generation(window) } else { magic.name };
-    let uuid = magic.uuid.and_then(|distance| {
-        let bytes = window.at(offset.checked_add_signed(distance)?, 16)?;
-        uuid_text(bytes)
-    });
+    let name = if magic.name == "ext2" { ext_generation(window, 0x400) } else { magic.name };
+    let uuid =
+        magic.uuid.and_then(|distance| uuid_at(window, offset.checked_add_signed(distance)?));
     Some(Signature { name, kind: magic.kind, offset, uuid })
 }
 
-/// Which of the ext file systems a superblock is, by its feature words (kernel documentation, ext4/super.rst): one with
+fn uuid_at(window: &Window, offset: u64) -> Option<String> {
+    uuid_text(window.at(offset, 16)?)
+}
+
+/// Which of the ext file systems the superblock at `start` is, by its feature words (kernel documentation, ext4/super.rst): one with
 /// a feature that ext3 does not know is ext4, else one with a journal is ext3.
-fn ext_generation(window: &Window) -> &'static str {
-    const SUPERBLOCK: u64 = 0x400;
+fn ext_generation(window: &Window, start: u64) -> &'static str {
     const HAS_JOURNAL: u32 = 0x4;
     const JOURNAL_DEVICE: u32 = 0x8;
     const INCOMPATIBLE_OF_EXT3: u32 = 0x2 | 0x4 | 0x10;
     const READ_ONLY_COMPATIBLE_OF_EXT3: u32 = 0x1 | 0x2 | 0x4;
     let [compatible, incompatible, read_only] =
-        [0x5C, 0x60, 0x64].map(|at| window.number(SUPERBLOCK + at).unwrap_or_default());
+        [0x5C, 0x60, 0x64].map(|at| window.number(start + at).unwrap_or_default());
     match () {
         () if incompatible & JOURNAL_DEVICE != 0 => "jbd",
         () if incompatible & !INCOMPATIBLE_OF_EXT3 != 0 => "ext4",

@@ -3,10 +3,11 @@
 //! None of them says what has changed in a way that could be trusted (queues overflow, names are reused); they say that
 //! it is time to look again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
@@ -76,7 +77,7 @@ impl DirectoryChanges {
         let flags = CreateFlags::NONBLOCK | CreateFlags::CLOEXEC;
         let queue = inotify::init(flags).map_err(Error::of("inotify_init", name))?;
         let own = rustix::io::fcntl_dupfd_cloexec(&queue, 0).map_err(Error::of("fcntl", name))?;
-        Ok((Self(own), DirectoryWatches { queue, watches: BTreeMap::new() }))
+        Ok((Self(own), DirectoryWatches { queue, watching: Mutex::default() }))
     }
 
     /// Empties the queue, so that it becomes readable again with the next change.
@@ -86,39 +87,62 @@ impl DirectoryChanges {
     }
 }
 
-/// Which directories are watched for entries that come and go. Setting watches looks paths up, which may block.
+/// Which directories are watched for entries that come and go. Setting a watch looks a path up, which may block; nothing
+/// is locked meanwhile, so that others can be set.
 #[derive(Debug)]
 pub struct DirectoryWatches {
     queue: OwnedFd,
-    /// What is watched: the kernel's number of the watch by the path it was set by.
-    watches: BTreeMap<PathBuf, i32>,
+    watching: Mutex<Watching>,
+}
+
+/// Watches by the kernel's numbers of them.
+#[derive(Debug, Default)]
+struct Watching {
+    /// By the directory that each was set for.
+    directories: BTreeMap<PathBuf, i32>,
+    /// Those in whose place another was set.
+    replaced: Vec<i32>,
 }
 
 impl DirectoryWatches {
-    /// Watches these directories and no others. In place of one that is not there its nearest ancestor is watched, so
-    /// that its coming is told. Setting a watch again follows a directory that was replaced, or mounted over.
-    ///
-    /// Gives the first error, after every other directory was tried.
-    pub fn set<'a>(&mut self, directories: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-        let mut watches = BTreeMap::new();
-        let mut outcome = Ok(());
-        for directory in directories {
-            match self.watch_one(directory) {
-                Ok((path, watch)) => drop(watches.insert(path, watch)),
-                Err(error) => outcome = outcome.and(Err(error)),
-            }
-        }
-        for watch in self.watches.values() {
-            if !watches.values().any(|kept| kept == watch) {
-                // The kernel has dropped it already if the directory is gone.
-                let _ = inotify::remove_watch(&self.queue, *watch);
-            }
-        }
-        self.watches = watches;
-        outcome
+    /// Watches a directory. In place of one that is not there its nearest ancestor is watched, so that its coming is
+    /// told. Setting a watch again follows a directory that was replaced, or mounted over.
+    pub fn set(&self, directory: &Path) -> Result<()> {
+        let watch = self.watch_one(directory)?;
+        let mut watching = self.lock();
+        let before = watching.directories.insert(directory.to_owned(), watch);
+        watching.replaced.extend(before);
+        Ok(())
     }
 
-    fn watch_one(&self, directory: &Path) -> Result<(PathBuf, i32)> {
+    /// Watches no other directories than these from now on, once their watches are set. One of these of which the watch
+    /// could not be set anew keeps the one that it has.
+    pub fn keep<'a>(&self, directories: impl IntoIterator<Item = &'a Path>) {
+        let kept: BTreeSet<_> = directories.into_iter().collect();
+        let mut watching = self.lock();
+        let Watching { directories, replaced } = &mut *watching;
+        directories.retain(|directory, watch| {
+            let keep = kept.contains(directory.as_path());
+            if !keep {
+                replaced.push(*watch);
+            }
+            keep
+        });
+        for watch in replaced.drain(..) {
+            // The kernel has one watch a directory, which may be the nearest ancestor of several of ours.
+            if !directories.values().any(|kept| *kept == watch) {
+                // The kernel has dropped it already if the directory is gone.
+                let _ = inotify::remove_watch(&self.queue, watch);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watching> {
+        // What is behind the lock is whole after every statement.
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch_one(&self, directory: &Path) -> Result<i32> {
         let flags = WatchFlags::CREATE
             | WatchFlags::DELETE
             | WatchFlags::MOVED_FROM
@@ -129,7 +153,7 @@ impl DirectoryWatches {
         let mut error = None;
         for path in directory.ancestors() {
             match inotify::add_watch(&self.queue, path, flags) {
-                Ok(watch) => return Ok((path.to_owned(), watch)),
+                Ok(watch) => return Ok(watch),
                 Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => error = Some(errno),
                 Err(errno) => return Err(Error::of("inotify_add_watch", path)(errno)),
             }
@@ -238,10 +262,10 @@ mod tests {
     fn an_entry_that_comes_and_a_directory_that_is_not_there_yet_are_told() {
         let base = tempfile::tempdir().unwrap();
         let pool = base.path().join("pools/fast");
-        let (changes, mut watches) = DirectoryChanges::open().unwrap();
+        let (changes, watches) = DirectoryChanges::open().unwrap();
 
         for path in [base.path().join("pools"), pool.clone(), pool.join("v1")] {
-            watches.set([pool.as_path()]).unwrap();
+            watches.set(&pool).unwrap();
             fs::create_dir(path).unwrap();
             wait(&changes, PollFlags::IN);
             changes.drain();
@@ -251,9 +275,10 @@ mod tests {
     #[test]
     fn a_directory_that_is_no_longer_watched_is_silent() {
         let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (changes, mut watches) = DirectoryChanges::open().unwrap();
-        watches.set([old.path()]).unwrap();
-        watches.set([new.path()]).unwrap();
+        let (changes, watches) = DirectoryChanges::open().unwrap();
+        watches.set(old.path()).unwrap();
+        watches.set(new.path()).unwrap();
+        watches.keep([new.path()]);
         changes.drain();
 
         fs::write(old.path().join("v1"), "").unwrap();
@@ -276,6 +301,37 @@ mod tests {
                 break;
             }
         }
+    }
+
+    #[test]
+    fn a_queue_that_overflows_tells_and_goes_on_telling() {
+        let directory = tempfile::tempdir().unwrap();
+        let (changes, watches) = DirectoryChanges::open().unwrap();
+        watches.set(directory.path()).unwrap();
+        let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        // Two events each; equal ones that follow each other would be one.
+        for number in 0..most.trim().parse::<usize>().unwrap() / 2 + 100 {
+            let file = directory.path().join(number.to_string());
+            fs::write(&file, "").unwrap();
+            fs::remove_file(&file).unwrap();
+        }
+        wait(&changes, PollFlags::IN);
+        changes.drain();
+
+        fs::write(directory.path().join("after"), "").unwrap();
+
+        wait(&changes, PollFlags::IN);
+    }
+
+    #[test]
+    fn announcements_that_were_lost_may_have_been_about_a_block_device() {
+        let changes = DeviceChanges::open().unwrap();
+        rustix::net::sockopt::set_socket_recv_buffer_size(&changes.0, 1).unwrap();
+        for _ in 0..1000 {
+            fs::write("/sys/class/mem/null/uevent", "change").unwrap();
+        }
+
+        assert!(changes.drain());
     }
 
     #[test]

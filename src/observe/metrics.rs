@@ -18,6 +18,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::gauges::Gauges;
+use super::problems::{Counts, Problems};
 use super::process::Process;
 use crate::inventory::Event;
 use crate::volume::PoolName;
@@ -49,6 +50,7 @@ struct Inner {
     scans: Scans,
     config: Config,
     gauges: Gauges,
+    problems: Problems,
 }
 
 /// How a wipe ended.
@@ -86,7 +88,9 @@ impl Default for Metrics {
         let config = Config::register(ours);
         let gauges = Gauges::default();
         ours.register_collector(Box::new(gauges.clone()));
-        Self(Arc::new(Inner { registry, calls, wipes, scans, config, gauges }))
+        let problems = Problems::default();
+        ours.register_collector(Box::new(problems.clone()));
+        Self(Arc::new(Inner { registry, calls, wipes, scans, config, gauges, problems }))
     }
 }
 
@@ -117,6 +121,11 @@ impl Metrics {
         let scans = &self.0.scans;
         scans.seconds.observe(took.as_secs_f64());
         scans.candidates.set(i64::try_from(candidates).unwrap_or(i64::MAX));
+    }
+
+    /// What the last scan found that is not offered, or not as its pool says.
+    pub fn problems(&self, counts: Counts) {
+        self.0.problems.set(counts);
     }
 
     /// A gRPC call was answered with `code`, in the spelling of the gRPC specification (`OK`, `NOT_FOUND`).

@@ -7,4 +7,5 @@ pub mod gauges;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod problems;
 mod process;

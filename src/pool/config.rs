@@ -6,11 +6,13 @@
 
 mod check;
 mod raw;
+mod wording;
 
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 
 use super::Pools;
 
@@ -83,13 +85,31 @@ pub fn load(path: &Path) -> Result<Pools, ConfigError> {
 /// The text of the file at `path`.
 pub fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { file: path.to_owned(), source };
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let mut file = File::open(path).map_err(unreadable)?.take(SIZE_MAX + 1);
-    file.read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > SIZE_MAX {
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > SIZE_MAX {
         return Err(ConfigError::TooLarge { file: path.to_owned() });
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|error| ConfigError::Invalid {
+        file: path.to_owned(),
+        problems: vec![not_utf8(&error)],
+    })
+}
+
+fn not_utf8(error: &FromUtf8Error) -> Problem {
+    let (good, bad) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+    let lines: Vec<_> = good.split(|byte| *byte == b'\n').collect();
+    let before = lines.last().map_or(0, |line| String::from_utf8_lossy(line).chars().count());
+    Problem {
+        line: Some(lines.len() as u64),
+        column: before as u64 + 1,
+        key: String::new(),
+        message: format!(
+            "the byte {:#04x} is no UTF-8; save the file as UTF-8",
+            bad.first().copied().unwrap_or_default()
+        ),
+    }
 }
 
 /// Reads the pools that `text` configures; `file` is named in errors.

@@ -109,13 +109,12 @@ impl Staging {
     fn check_empty(&self, subject: &Subject, mount: &Detached, fs_type: &str) -> Result<(), Error> {
         let root = Directory::open(mount.as_fd(), subject.source.path());
         let keeps_lost_and_found = fs_type.starts_with("ext");
-        match root.and_then(|root| root.held(keeps_lost_and_found)).map_err(|e| self.host(e))? {
-            None => Ok(()),
-            Some(_) => {
-                let found = format!("{fs_type} with data in it");
-                Err(self.unprepared(subject, Unprepared::NotBlank(found)))
-            }
+        let held = root.and_then(|root| root.held(keeps_lost_and_found));
+        if held.map_err(|e| self.host(e))?.is_none() {
+            return Ok(());
         }
+        let found = format!("{fs_type} with data in it");
+        Err(self.unprepared(subject, Unprepared::NotBlank(found)))
     }
 
     /// Mounts the file system, detached, and makes sure that it is on the device that was verified.

@@ -40,8 +40,9 @@ struct Group {
 /// A task that has ended, with its name.
 type Ended = (&'static str, anyhow::Result<()>);
 
-/// How long the tasks of a group have to end. What hangs longer, as on a device that does not answer, is left.
-const DRAIN: Duration = Duration::from_secs(15);
+/// How long the tasks of a group have to end: longer than the server gives calls in flight. What hangs longer, as on a
+/// device that does not answer, is left.
+const DRAIN: Duration = Duration::from_secs(25);
 
 impl Group {
     /// The next task to end; none when there is none left.

@@ -115,7 +115,8 @@ impl Parts {
         );
         let discovery =
             Discovery::new(inventory.clone(), node.clone(), pools.subscribe(), metrics.clone())
-                .rescan_every(options.rescan);
+                .rescan_every(options.rescan)
+                .tenants_beneath(options.tenants_beneath());
         Self { node, inventory, pools, metrics, claims, publisher, cleaner, discovery }
     }
 
@@ -226,6 +227,7 @@ impl Parts {
                 self.inventory.clone(),
                 self.claims.clone(),
                 self.pools.subscribe(),
+                self.discovery.problems(),
                 operations,
             )),
             metrics: self.metrics.clone(),

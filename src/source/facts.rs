@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use super::name::{self, Named};
 use super::{Error, Facts};
-use crate::host::device::sysfs::{self, Description};
 use crate::host::device::{self, Access};
 use crate::host::identify::{self, Filesystem, Node};
 use crate::host::mountinfo::{Mount, MountTable};
 use crate::host::{self, Errno, signature};
-use crate::volume::{Bytes, DeviceIdentity, FilesystemIdentity, Fingerprint};
+use crate::volume::{Bytes, FilesystemIdentity, Fingerprint, Place};
 
 /// File systems without a block device of their own whose UUID lasts nevertheless. For the others of that kind (tmpfs,
 /// overlay) the kernel invents one that may end with the mount.
@@ -26,15 +26,26 @@ pub(super) fn of_directory(
     let (mount, root) = place(descriptor, path, node, mounts)?;
     let filesystem = identify::filesystem(descriptor, path)?;
     let uuid = identify::filesystem_uuid(descriptor, &mount, path)?;
-    let identity = identity_of(&mount, &filesystem, uuid);
+    let identity = identity_of(&mount, &filesystem, uuid)?;
     let is_whole = node.is_mount_root && root == Path::new("/");
     // The root of a file system with a UUID is told by that alone, also after a new file system of the same UUID was
     // made; one without is told from its successor by its birth, if at all.
     let born = if is_whole && identity.uuid.is_some() { None } else { node.born };
+    // A number that stands for no device is given out again while the host runs: the file system's own name has to do.
+    let beneath =
+        if mount.device.major == 0 { Named::default() } else { name::device(mount.device)? };
+    let mut on = beneath.names;
+    on.insert(identity.whole().to_string());
+    let place = Place {
+        on,
+        root: root.to_string_lossy().into_owned(),
+        disk: beneath.disk,
+        attached: node.is_mount_root,
+    };
     Ok(Facts {
         device: mount.device,
         root,
-        disk: None,
+        place,
         is_mount: node.is_mount_root,
         size: Bytes(filesystem.size),
         fs_type: Some(identity.fs_type.clone()),
@@ -74,17 +85,23 @@ fn place_in<'a>(
     Ok(mount.path_in_filesystem(&resolved).map(|root| (mount, root)))
 }
 
-fn identity_of(mount: &Mount, filesystem: &Filesystem, uuid: Option<String>) -> FilesystemIdentity {
+/// The file system that `mount` shows. Without a UUID that lasts it is told by its device's number, which means
+/// something else after the next boot, so that the boot belongs to it.
+pub(super) fn identity_of(
+    mount: &Mount,
+    filesystem: &Filesystem,
+    uuid: Option<String>,
+) -> host::Result<FilesystemIdentity> {
     let fs_type = mount.fs_type.to_string_lossy().into_owned();
-    let number = mount.device.to_string();
+    let number = || Ok(format!("{} {}", identify::boot()?, mount.device));
     let lasts = mount.device.major != 0 || LASTING.contains(&fs_type.as_str());
     let (uuid, device_number) = match uuid {
-        Some(uuid) if !lasts => (None, Some(format!("{number} {uuid}"))),
+        Some(uuid) if !lasts => (None, Some(format!("{} {uuid}", number()?))),
         Some(uuid) if fs_type == "btrfs" => (Some(format!("{uuid}/{:016x}", filesystem.id)), None),
         Some(uuid) => (Some(uuid), None),
-        None => (None, Some(number)),
+        None => (None, Some(number()?)),
     };
-    FilesystemIdentity { fs_type, uuid, device_number }
+    Ok(FilesystemIdentity { fs_type, uuid, device_number })
 }
 
 /// The facts of the block device `descriptor`.
@@ -92,99 +109,33 @@ pub(super) fn of_device(
     descriptor: BorrowedFd<'_>,
     path: &Path,
     node: &Node,
+    mounts: &MountTable,
 ) -> Result<Facts, Error> {
-    let open = || {
+    let device =
         device::reopen(descriptor, path, Access::Read).map_err(|error| match error.errno {
             Errno::NXIO | Errno::NODEV | Errno::NOMEDIUM => {
                 Error::Missing { path: path.to_owned() }
             }
             _ => error.into(),
-        })
-    };
-    let device = open()?;
-    let described = match sysfs::describe(node.number) {
-        Err(host::Error { errno: Errno::NODEV, .. }) => Description::default(),
-        described => described?,
-    };
+        })?;
     let size = device::size(&device, path)?;
     if size == 0 {
         // A drive without a medium, or a loop device without a file.
         return Err(Error::Missing { path: path.to_owned() });
     }
-    let loop_file = match device::loop_file(&device, path) {
-        Ok(file) if described.is_loop => Some(file),
-        _ => None,
-    };
-    let identity = device_identity(&described, loop_file, node.number);
+    let filesystem = signature::filesystem(&device, path)?;
+    let Named { identity, names: mut on, disk } =
+        name::open_device(&device, path, node.number, mounts)?;
+    // The file system that is on it, under the name that its mount has.
+    let uuid = filesystem.as_ref().and_then(|found| found.uuid.as_ref());
+    on.extend(uuid.map(|uuid| format!("filesystem {uuid}")));
     Ok(Facts {
         fingerprint: Fingerprint::Device { device: identity, size: Bytes(size) },
         device: node.number,
         root: PathBuf::from("/"),
-        disk: described.disk,
+        place: Place { on, root: "/".to_owned(), disk, attached: true },
         is_mount: false,
         size: Bytes(size),
-        fs_type: signature::filesystem(&device, path)?.map(|found| found.name.to_owned()),
+        fs_type: filesystem.map(|found| found.name.to_owned()),
     })
-}
-
-/// The strongest fact that tells this device from every other.
-fn device_identity(
-    described: &Description,
-    loop_file: Option<device::LoopFile>,
-    number: host::DeviceNumber,
-) -> DeviceIdentity {
-    let part = described.partition.map(|number| format!("-part{number}")).unwrap_or_default();
-    let serial = described.serial.as_ref().map(|serial| {
-        let model = described.model.as_deref().unwrap_or("-");
-        DeviceIdentity::Serial(format!("{model} {serial}{part}"))
-    });
-    let wwn = described.wwn.as_ref().map(|wwn| DeviceIdentity::Wwn(format!("{wwn}{part}")));
-    let partition = described.partition_uuid.clone().map(DeviceIdentity::PartitionUuid);
-    let mapper =
-        described.mapper.as_ref().map(|uuid| DeviceIdentity::Mapper(format!("{uuid}{part}")));
-    let file = loop_file.map(|file| {
-        let offset = if file.offset == 0 { String::new() } else { format!("+{}", file.offset) };
-        DeviceIdentity::LoopFile(format!("{}:{}{offset}{part}", file.device, file.inode))
-    });
-    let strong = wwn.or(serial).or(partition).or(mapper).or(file);
-    strong.unwrap_or_else(|| {
-        // The kernel's count of disks tells one that was unplugged from the next one at its number.
-        let sequence = described.sequence.map(|count| format!(" #{count}")).unwrap_or_default();
-        DeviceIdentity::DeviceNumber(format!("{number}{sequence}"))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NUMBER: host::DeviceNumber = host::DeviceNumber { major: 8, minor: 17 };
-
-    fn partition() -> Description {
-        Description {
-            partition: Some(2),
-            partition_uuid: Some("ab12-02".into()),
-            ..Description::default()
-        }
-    }
-
-    #[test]
-    fn a_device_is_told_by_the_strongest_fact_there_is() {
-        let wwn =
-            Description { wwn: Some("naa.5".into()), serial: Some("S".into()), ..partition() };
-        let serial =
-            Description { serial: Some("S".into()), model: Some("M".into()), ..partition() };
-        let file = device::LoopFile { device: NUMBER, inode: 9, offset: 0 };
-        let numbered = Description { sequence: Some(7), ..Description::default() };
-
-        for (described, file, expected) in [
-            (wwn, None, DeviceIdentity::Wwn("naa.5-part2".into())),
-            (serial, None, DeviceIdentity::Serial("M S-part2".into())),
-            (partition(), Some(file), DeviceIdentity::PartitionUuid("ab12-02".into())),
-            (Description::default(), Some(file), DeviceIdentity::LoopFile("8:17:9".into())),
-            (numbered, None, DeviceIdentity::DeviceNumber("8:17 #7".into())),
-        ] {
-            assert_eq!(device_identity(&described, file, NUMBER), expected);
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! [`Source::open`], which fails closed unless the fingerprint is the recorded one. It reads; it changes nothing.
 
 mod facts;
+mod name;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::host;
 use crate::host::identify::Kind;
 use crate::host::mountinfo::MountTable;
-use crate::volume::{Bytes, Fingerprint, LocalVolume, VolumeName};
+use crate::volume::{Bytes, Fingerprint, LocalVolume, Place, VolumeName};
 
 /// What stands at a path, held open.
 #[derive(Debug)]
@@ -31,8 +32,8 @@ pub struct Facts {
     /// For a directory: its path within its file system, so that bind mounts of it and of what lies beneath can be
     /// recognised; `/` for a whole file system.
     pub root: PathBuf,
-    /// For a partition the number of the whole disk.
-    pub disk: Option<host::DeviceNumber>,
+    /// Where it lies, in names that outlast a boot where there are some.
+    pub place: Place,
     /// Whether a mount point (bind mounts among them) stands exactly here.
     pub is_mount: bool,
     /// For a directory the size of the whole file system (`f_blocks * f_frsize`), for a device its own.
@@ -93,7 +94,7 @@ impl Source {
         let facts = match node.kind {
             _ if node.is_deleted => return Err(Error::Missing { path: path.to_owned() }),
             Kind::Directory => facts::of_directory(descriptor.as_fd(), path, &node, mounts)?,
-            Kind::BlockDevice => facts::of_device(descriptor.as_fd(), path, &node)?,
+            Kind::BlockDevice => facts::of_device(descriptor.as_fd(), path, &node, mounts)?,
             Kind::Other => return Err(Error::Unsuitable { path: path.to_owned() }),
         };
         Ok(Self { descriptor, path: path.to_owned(), facts })

@@ -153,6 +153,74 @@ fn a_loop_device_is_told_by_its_file_and_names_the_file_system_on_it() {
 }
 
 #[test]
+fn a_device_and_what_is_mounted_from_it_share_a_name_and_so_do_a_directory_and_its_file_system() {
+    isolated(|| {
+        let (_scratch, base) = scratch();
+        let (_file, device) = formatted(&base, "ext4", 16);
+        let (path, other) = (base.join("v1"), base.join("v2"));
+        mount(&[device.path().to_str().unwrap()], &path);
+        tmpfs(&other);
+        let part = path.join("part");
+        fs::create_dir(&part).unwrap();
+
+        let [device, whole, part, other] =
+            [device.path(), &path, &part, &other].map(|path| Source::look(path).unwrap().facts);
+
+        // By its UUID and by its number: either may be all that is left to tell by.
+        assert_eq!(
+            device.place.on.intersection(&whole.place.on).count(),
+            2,
+            "{device:?} {whole:?}"
+        );
+        assert_eq!(whole.place.on, part.place.on);
+        assert!(whole.place.on.is_disjoint(&other.place.on));
+        assert_eq!((whole.place.root.as_str(), part.place.root.as_str()), ("/", "/part"));
+        assert!(whole.place.attached && device.place.attached && !part.place.attached);
+        unmount(&path);
+    });
+}
+
+#[test]
+fn a_loop_device_is_told_by_the_uuid_of_the_file_system_that_its_file_lies_on() {
+    isolated(|| {
+        let (_scratch, base) = scratch();
+        let (_file, holding) = formatted(&base, "ext4", 32);
+        let (path, passing) = (base.join("disk"), base.join("passing"));
+        mount(&[holding.path().to_str().unwrap()], &path);
+        tmpfs(&passing);
+        let identity = |directory: &Path| {
+            let (file, device) = device(directory, 4);
+            let fingerprint = Source::look(device.path()).unwrap().facts.fingerprint;
+            drop((device, file));
+            fingerprint
+        };
+        let uuid = Source::look(&path).unwrap().facts.fingerprint.to_string();
+        let uuid = uuid.split_whitespace().nth(1).unwrap().trim_end_matches(',').to_owned();
+
+        let (lasting, weak) = (identity(&path), identity(&passing));
+
+        assert!(lasting.to_string().starts_with(&format!("loop-file {uuid}:")), "{lasting}");
+        assert!(lasting.is_strong());
+        assert!(!weak.is_strong(), "{weak}");
+        unmount(&path);
+    });
+}
+
+#[test]
+fn a_file_system_without_a_uuid_is_told_with_the_boot_in_which_its_number_is_good() {
+    isolated(|| {
+        let (_scratch, base) = scratch();
+
+        let fingerprint = Source::look(&base).unwrap().facts.fingerprint;
+
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let Fingerprint::Directory { filesystem, .. } = &fingerprint else { panic!() };
+        assert!(filesystem.device_number.as_ref().unwrap().starts_with(boot.trim()));
+        assert!(!fingerprint.is_strong());
+    });
+}
+
+#[test]
 fn a_device_that_grew_is_the_same_and_one_with_another_file_is_not() {
     let base = tempfile::tempdir().unwrap();
     let (file, first) = device(base.path(), 4);

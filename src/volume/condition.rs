@@ -91,6 +91,8 @@ pub enum CleanReason {
     LeftAsIs,
     /// It held data when it was found; a person or the pool's policy decides.
     FoundData,
+    /// It was mounted for a tenant when it was found, and nothing was recorded of one; a person decides.
+    FoundInUse,
     /// A tenant holds it.
     InUse,
     /// A wipe is due or under way.
@@ -112,6 +114,7 @@ impl CleanReason {
             Self::Wiped => "Wiped",
             Self::LeftAsIs => "LeftAsIs",
             Self::FoundData => "FoundData",
+            Self::FoundInUse => "FoundInUse",
             Self::InUse => "InUse",
             Self::Cleaning => "Cleaning",
             Self::StillInUse => "StillInUse",

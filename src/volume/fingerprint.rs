@@ -43,9 +43,9 @@ pub struct FilesystemIdentity {
     /// Its UUID and, on btrfs, the subvolume. Strong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// `MAJOR:MINOR`, only where there is no UUID that lasts (tmpfs, overlay, network file systems), and the UUID that
-    /// the kernel invented for the mount, where it does. Weak: it does not survive a remount, so the volume is then
-    /// another one, which errs on the safe side.
+    /// `BOOT MAJOR:MINOR`, only where there is no UUID that lasts (tmpfs, overlay, network file systems), and the UUID
+    /// that the kernel invented for the mount, where it does. Weak: it survives neither a remount nor a reboot, so the
+    /// volume is then another one, which errs on the safe side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_number: Option<String>,
 }
@@ -54,18 +54,21 @@ pub struct FilesystemIdentity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", content = "id", rename_all = "camelCase")]
 pub enum DeviceIdentity {
-    /// The World Wide Name, or the NVMe namespace's EUI-64, NGUID or UUID, and the partition's number where it is one.
+    /// The World Wide Name, or the NVMe namespace's EUI-64, NGUID or UUID. Of a partition also its UUID in the partition
+    /// table, or its number there where the kernel does not tell the UUID.
     Wwn(String),
-    /// Model and serial number, and the partition's number where it is one.
+    /// Model and serial number; of a partition the same beside them.
     Serial(String),
-    /// The partition's UUID in a GPT or MBR table.
+    /// The partition's UUID in a GPT or MBR table, on a disk without a name of its own.
     PartitionUuid(String),
-    /// The device-mapper UUID (LVM, crypt, multipath), or the MD array's.
+    /// The device-mapper UUID (LVM, crypt, multipath), or the MD array's; of a partition the same beside it.
     Mapper(String),
-    /// `DEVICE:INODE` of the file behind a loop device.
+    /// `FILESYSTEM:INODE` of the file behind a loop device: the UUID of the file system that it lies on, else the
+    /// identity of the disk beneath that.
     LoopFile(String),
-    /// `MAJOR:MINOR` and nothing better but, where the kernel has it, the count of disks since boot, which tells one
-    /// that was unplugged from the next at its number. Weak: it does not survive a reboot.
+    /// `BOOT MAJOR:MINOR` and nothing better but, where the kernel has it, the count of disks since boot, which tells one
+    /// that was unplugged from the next at its number; `BOOT file DEVICE:INODE` for a loop device whose file lies on
+    /// something without a lasting name. Weak: it ends with the boot that it names.
     DeviceNumber(String),
 }
 
@@ -109,6 +112,13 @@ impl Fingerprint {
 }
 
 impl FilesystemIdentity {
+    /// The identity of the whole file system: subvolumes of one btrfs share it.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        let whole = |uuid: &String| uuid.split('/').next().unwrap_or_default().to_owned();
+        Self { uuid: self.uuid.as_ref().map(whole), ..self.clone() }
+    }
+
     /// Text that is equal exactly when two file systems are one.
     pub fn to_identity_text(&self) -> String {
         match (&self.uuid, &self.device_number) {
@@ -138,6 +148,26 @@ impl DeviceIdentity {
     }
 }
 
+impl fmt::Display for FilesystemIdentity {
+    /// The file system as a place names it: by its UUID alone, which the device beneath shares, where it has one.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.uuid, &self.device_number) {
+            (Some(uuid), _) => write!(formatter, "filesystem {uuid}"),
+            (None, number) => {
+                let number = number.as_deref().unwrap_or_default();
+                write!(formatter, "filesystem {} {number}", self.fs_type)
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceIdentity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (by, id) = self.parts();
+        write!(formatter, "{by} {id}")
+    }
+}
+
 impl fmt::Display for Fingerprint {
     /// One line for people: `ext4 5f3c…, inode 2` or `wwn 0x5000…, 10Gi`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,10 +177,7 @@ impl fmt::Display for Fingerprint {
                 let id = id.map_or("?", String::as_str);
                 write!(formatter, "{} {id}, inode {inode}", filesystem.fs_type)
             }
-            Self::Device { device, size } => {
-                let (by, id) = device.parts();
-                write!(formatter, "{by} {id}, {size}")
-            }
+            Self::Device { device, size } => write!(formatter, "{device}, {size}"),
         }
     }
 }

@@ -43,9 +43,12 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
             path: format!("/mnt/fast/{entry}"),
             node_uid: None,
             fingerprint,
+            place: None,
+            other_paths: BTreeSet::new(),
             capacity,
             fs_type: Some("ext4".into()),
             clean_for: Some(Tenancy(0)),
+            accepted: false,
             conditions: Conditions {
                 healthy: holds(true, HealthReason::Present),
                 clean: holds(true, CleanReason::FoundEmpty),

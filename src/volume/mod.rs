@@ -7,10 +7,11 @@ mod capacity;
 mod condition;
 mod fingerprint;
 mod id;
+mod place;
 mod policy;
 mod transition;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ pub use id::{
     CLAIM_NAME_MAX, ClaimName, InvalidName, NodeName, PoolName, TOPOLOGY_KEY, Tenancy,
     VOLUME_NAME_MAX, VolumeId, VolumeName,
 };
+pub use place::Place;
 pub use policy::{CleanMethod, CleanPolicy, NewVolumes};
 pub use transition::{ClaimRefused, ForgetRefused, ReleaseRefused};
 
@@ -122,6 +124,13 @@ pub struct Status {
     pub node_uid: Option<String>,
     /// What it is.
     pub fingerprint: Fingerprint,
+    /// Where it lies; absent until an agent that records it has seen the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// Other entries of pools at which it was seen as a mount or a device. A plain directory there may be what a lost
+    /// mount leaves and is not offered.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub other_paths: BTreeSet<String>,
     /// Its size.
     pub capacity: Bytes,
     /// The type of its file system, for example `ext4`; absent for a device without one.
@@ -130,6 +139,10 @@ pub struct Status {
     /// The tenancy after which it was last known empty and wiped; absent while that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clean_for: Option<Tenancy>,
+    /// Whether its pool offers it with the data that was on it, which may then be for reading only. It stays so while a
+    /// tenant has it.
+    #[serde(default)]
+    pub accepted: bool,
     /// `Healthy` and `Clean`.
     pub conditions: Conditions,
     /// The wipe under way.

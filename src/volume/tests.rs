@@ -115,6 +115,17 @@ fn an_order_to_wipe_does_not_change_the_policy_that_a_tenant_was_promised() {
 }
 
 #[test]
+fn only_an_order_that_was_carried_out_is_taken_back() {
+    let mut done = released();
+    done.status = done.cleaned(Tenancy(1), &delete(), CleanReason::Wiped, NOW).unwrap();
+
+    assert_eq!(done.withdrawn_clean().clean, None);
+    for due in [released(), claimed_by("pvc-1")] {
+        assert_eq!(due.withdrawn_clean(), due.spec);
+    }
+}
+
+#[test]
 fn a_wipe_of_another_tenancy_than_the_latest_never_makes_a_volume_clean() {
     let volume = released();
 
@@ -270,20 +281,38 @@ proptest! {
     }
 }
 
-#[test]
-fn a_volume_of_a_node_that_is_gone_is_lost_and_mounted_nowhere() {
-    let mut volume = claimed_by("pvc-1");
+fn published(mut volume: LocalVolume) -> LocalVolume {
     volume.status.published.push(Published {
         path: "/var/lib/kubelet/pod".into(),
         staging: false,
         read_only: false,
-        flags: None,
         access: AccessMode::SingleNodeWriter,
+        flags: None,
     });
+    volume
+}
+
+#[test]
+fn a_volume_of_a_node_that_is_gone_is_lost_and_mounted_nowhere() {
+    let volume = published(claimed_by("pvc-1"));
 
     let gone = LocalVolume { status: volume.node_gone(Timestamp::now()).unwrap(), ..volume };
 
     assert_eq!(gone.phase(), Phase::Lost);
     assert!(gone.released(gone.spec.tenancy).unwrap().claim.is_none());
     assert_eq!(gone.node_gone(Timestamp::now()), None);
+}
+
+#[test]
+fn a_volume_that_is_mounted_for_its_tenant_is_not_forgotten_though_it_is_lost() {
+    let mut volume = claimed_by("pvc-1");
+    volume.status.conditions.healthy = holds(false, HealthReason::Missing);
+    assert_eq!(volume.may_be_forgotten(), Ok(()));
+
+    let refused = published(volume).may_be_forgotten();
+
+    assert_eq!(
+        refused,
+        Err(ForgetRefused::Published { paths: vec!["/var/lib/kubelet/pod".into()] })
+    );
 }

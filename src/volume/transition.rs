@@ -59,6 +59,12 @@ pub enum ForgetRefused {
     /// It is there: discovery would only find it again.
     #[error("it is present on its node; remove it from its pool first")]
     Present,
+    /// It is mounted for its tenant.
+    #[error("it is mounted for its tenant at {}", paths.join(", "))]
+    Published {
+        /// Where.
+        paths: Vec<String>,
+    },
 }
 
 impl LocalVolume {
@@ -114,6 +120,15 @@ impl LocalVolume {
         Spec { clean_asked, ..spec }
     }
 
+    /// Takes back an order to wipe that was carried out, so that it does not apply to what is put there later. An order
+    /// that is still due, or was promised to a tenant, stands.
+    #[must_use]
+    pub fn withdrawn_clean(&self) -> Spec {
+        let done = self.spec.claim.is_none() && self.is_clean();
+        let clean = self.spec.clean.clone().filter(|_| !done);
+        Spec { clean, ..self.spec.clone() }
+    }
+
     /// Says whether the volume may be claimed again.
     #[must_use]
     pub fn cordoned(&self, cordoned: bool) -> Spec {
@@ -124,6 +139,9 @@ impl LocalVolume {
     pub fn may_be_forgotten(&self) -> Result<(), ForgetRefused> {
         if self.is_healthy() || self.status.conditions.healthy.reason == HealthReason::ReadOnly {
             return Err(ForgetRefused::Present);
+        }
+        if !self.status.published.is_empty() {
+            return Err(ForgetRefused::Published { paths: self.paths() });
         }
         Ok(())
     }

@@ -139,9 +139,21 @@ pub fn mount(arguments: &[&str], path: &Path) {
     run(Command::new("mount").args(arguments).arg(path));
 }
 
-/// Unmounts what is topmost at `path`.
+/// Unmounts what is topmost at `path`, also while the server happens to look at it.
 pub fn unmount(path: &Path) {
-    run(Command::new("umount").arg(path));
+    let begun = std::time::Instant::now();
+    let busy = |output: &std::process::Output| {
+        String::from_utf8_lossy(&output.stderr).contains("target is busy")
+    };
+    loop {
+        let output = Command::new("umount").arg(path).output().unwrap();
+        if output.status.success() {
+            return;
+        }
+        let patient = begun.elapsed() < std::time::Duration::from_secs(10);
+        assert!(patient && busy(&output), "{}: {output:?}", path.display());
+        std::thread::yield_now();
+    }
 }
 
 /// Runs a command of the machine that must succeed.

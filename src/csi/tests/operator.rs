@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use tokio_stream::StreamExt;
 use tonic::Code;
 
 use super::super::proto::operator_v1alpha1 as operator;
 use super::world::{MIB, World};
+use crate::discover::found::{Defect, Problem};
 use crate::volume::fixture::{holds, on};
 use crate::volume::{Bytes, CleanReason, HealthReason, LocalVolume};
 
@@ -45,6 +48,26 @@ async fn a_pool_that_nobody_configured_is_told_from_one_that_has_no_volume() {
 
     assert_eq!(refused.code(), Code::NotFound);
     assert!(refused.message().starts_with("pool fats is not configured: the pools are "));
+}
+
+#[tokio::test]
+async fn what_is_not_offered_is_told_by_pool_with_the_reason() {
+    let world = World::of_sizes(&[1]).await;
+    let problem = |pool: &str, defect| Problem {
+        pool: pool.parse().unwrap(),
+        path: format!("/mnt/{pool}/v1"),
+        defect,
+    };
+    let problems = [problem("fast", Defect::Unsuitable), problem("slow", Defect::NotUtf8)];
+    world.problems.send_replace(Arc::new(problems.into()));
+
+    let request = operator::ListProblemsRequest { pool: "fast".into() };
+    let listed = world.operator().list_problems(request).await.unwrap().into_inner();
+    let listed: Vec<_> = listed.map(Result::unwrap).collect().await;
+
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].pool.as_str(), listed[0].kind.as_str()), ("fast", "Unsuitable"));
+    assert!(listed[0].message.starts_with("/mnt/fast/v1 is not offered: "), "{listed:?}");
 }
 
 #[tokio::test]

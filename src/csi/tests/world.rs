@@ -1,6 +1,6 @@
 //! A server on a socket of its own, over an inventory of volumes that are nowhere.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::super::{
     Socket,
 };
 use crate::claim::Claims;
+use crate::discover::found::Problem;
 use crate::health::Prober;
 use crate::inventory::Inventory;
 use crate::inventory::embedded::Embedded;
@@ -38,6 +39,7 @@ pub(super) struct World {
     pub(super) store: Embedded,
     pub(super) operations: Operations,
     pub(super) ready: watch::Sender<bool>,
+    pub(super) problems: watch::Sender<Arc<BTreeSet<Problem>>>,
     channel: Channel,
     _running: DropGuard,
     _directory: TempDir,
@@ -59,6 +61,7 @@ impl World {
         claims.ready().await;
         let operations = Operations::default();
         let ready = watch::Sender::new(true);
+        let problems = watch::Sender::default();
         let node = "node-a".parse::<crate::volume::NodeName>().unwrap();
         let publisher = Publisher::new(store.clone(), node.clone(), pools.subscribe(), Vec::new());
         let server = Server {
@@ -75,6 +78,7 @@ impl World {
                 store.clone(),
                 claims,
                 pools.subscribe(),
+                problems.subscribe(),
                 operations.clone(),
             )),
             metrics: Metrics::default(),
@@ -89,6 +93,7 @@ impl World {
             store,
             operations,
             ready,
+            problems,
             channel: tonic::transport::Endpoint::from_shared(endpoint.to_string())
                 .unwrap()
                 .connect_lazy(),

@@ -6,12 +6,16 @@ use super::super::found::{Candidate, Defect, Found, Seen, Sight};
 use super::places::Places;
 use super::{Change, Plan, World, selectable};
 use crate::pool::Pool;
-use crate::volume::{HealthReason, LocalVolume, VolumeName};
+use crate::volume::{HealthReason, LocalVolume, Place, VolumeName};
 
 /// A recorded volume.
 pub(super) struct Known<'a> {
     pub(super) volume: &'a LocalVolume,
     pub(super) whereabouts: Whereabouts<'a>,
+    /// Whether a plain directory that would be offered has appeared where it was recorded as a mount or a device.
+    is_bared: bool,
+    /// What its record says of other entries from now on; see [`crate::volume::Status::other_paths`].
+    pub(super) other_paths: BTreeSet<String>,
 }
 
 /// Where a recorded volume is.
@@ -22,12 +26,16 @@ pub(super) enum Whereabouts<'a> {
     Away { reason: HealthReason, message: String, seen: Option<&'a Seen> },
     /// It may be there: looking failed.
     Unseen { reason: HealthReason, message: String },
+    /// It may be there: nobody looked.
+    Untried,
 }
 
 /// The candidates by what they are and by where they are.
 struct Index<'a> {
     by_identity: BTreeMap<Vec<u8>, Vec<(&'a Candidate, &'a Seen)>>,
     by_path: BTreeMap<&'a str, &'a Sight>,
+    /// The plain directories that would become volumes.
+    plain: BTreeSet<&'a str>,
     /// Of two records of one source, which the rules make impossible, the one that counts.
     owners: BTreeMap<Vec<u8>, &'a VolumeName>,
 }
@@ -38,13 +46,21 @@ pub(super) fn locate<'a>(
     recorded: &'a [LocalVolume],
     world: World<'_>,
 ) -> Vec<Known<'a>> {
-    let index = Index::new(found, recorded);
-    let locate = |volume| Known { volume, whereabouts: index.whereabouts(volume, found, world) };
+    let index = Index::new(found, recorded, world);
+    let locate = |volume: &'a LocalVolume| {
+        let whereabouts = index.whereabouts(volume, found, world);
+        Known {
+            volume,
+            is_bared: was_attached(volume) && index.plain.contains(volume.status.path.as_str()),
+            other_paths: index.other_paths(volume, &whereabouts),
+            whereabouts,
+        }
+    };
     recorded.iter().map(locate).collect()
 }
 
 impl<'a> Index<'a> {
-    fn new(found: &'a Found, recorded: &'a [LocalVolume]) -> Self {
+    fn new(found: &'a Found, recorded: &'a [LocalVolume], world: World<'_>) -> Self {
         let mut by_identity: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for candidate in &found.candidates {
             if let Sight::Source(seen) = &candidate.sight {
@@ -59,7 +75,31 @@ impl<'a> Index<'a> {
         for volume in held.into_iter().chain(free) {
             owners.entry(volume.status.fingerprint.identity()).or_insert(&volume.name);
         }
-        Self { by_identity, by_path: elsewhere.chain(candidates).collect(), owners }
+        let plain = found.candidates.iter().filter(|candidate| {
+            plain(candidate, world)
+                .is_some_and(|seen| !owners.contains_key(&seen.facts.fingerprint.identity()))
+        });
+        let plain = plain.map(|candidate| candidate.path.as_str()).collect();
+        Self { by_identity, by_path: elsewhere.chain(candidates).collect(), plain, owners }
+    }
+
+    /// The other entries at which `volume` stands or stood. One is forgotten once something else than a plain directory
+    /// is there.
+    fn other_paths(&self, volume: &LocalVolume, whereabouts: &Whereabouts<'_>) -> BTreeSet<String> {
+        let Whereabouts::Present(here, seen) = whereabouts else {
+            return volume.status.other_paths.clone();
+        };
+        let moved = was_attached(volume).then_some(&volume.status.path);
+        let stood = volume.status.other_paths.iter().chain(moved);
+        let stood = stood.filter(|path| match self.by_path.get(path.as_str()) {
+            None | Some(Sight::Failed { .. } | Sight::Untried) => true,
+            Some(Sight::Source(seen)) => !seen.facts.place.attached,
+            Some(Sight::Nothing | Sight::Unsuitable) => false,
+        });
+        let same = self.by_identity.get(&seen.facts.fingerprint.identity());
+        let stands = same.into_iter().flatten().filter(|(_, seen)| seen.facts.place.attached);
+        let stands = stands.map(|(candidate, _)| &candidate.path);
+        stood.chain(stands).filter(|path| **path != here.path).cloned().collect()
     }
 
     fn whereabouts(
@@ -130,6 +170,7 @@ impl<'a> Index<'a> {
             Sight::Failed { reason, message } => {
                 Whereabouts::Unseen { reason: *reason, message: message.clone() }
             }
+            Sight::Untried => Whereabouts::Untried,
             Sight::Nothing => {
                 let message = format!(
                     "nothing is at {path}; mount or attach it again, or forget the volume if it is lost"
@@ -145,6 +186,18 @@ fn replaced(volume: &LocalVolume, seen: &Seen) -> String {
         "{} is not this volume: recorded {}, found {}; mount the right disk there, or forget the volume if it is lost",
         volume.status.path, volume.status.fingerprint, seen.facts.fingerprint
     )
+}
+
+/// The plain directory that a candidate is, if its pool would offer it.
+fn plain<'a>(candidate: &'a Candidate, world: World<'_>) -> Option<&'a Seen> {
+    let pool = world.pools.get(&candidate.pool)?;
+    let Sight::Source(seen) = &candidate.sight else { return None };
+    (!seen.facts.place.attached && selectable(pool, seen).is_ok()).then_some(seen)
+}
+
+/// Whether a volume was a mount or a device when it was seen last. Of one that nobody saw since, it is not known.
+fn was_attached(volume: &LocalVolume) -> bool {
+    volume.status.place.as_ref().is_none_or(|place| place.attached)
 }
 
 fn is_same(volume: &LocalVolume, seen: &Seen) -> bool {
@@ -167,7 +220,7 @@ fn offered<'a>(
 
 /// Whether nothing would be lost with the record of a volume that is not there: nobody holds it, it is clean, and nobody
 /// said anything about it.
-fn may_go(volume: &LocalVolume) -> bool {
+pub(super) fn may_go(volume: &LocalVolume) -> bool {
     is_idle(volume) && volume.is_clean()
 }
 
@@ -177,27 +230,27 @@ pub(super) fn is_idle(volume: &LocalVolume) -> bool {
     !used && !spec.cordoned
 }
 
-/// Takes the places of the volumes that are there, those that stay whatever happens first, and gives the names of those
-/// that go on being offered. A free one that lies within another, or contains it, is one no more.
+/// Takes the places of the volumes, those that stay recorded whatever happens first, and gives the names of those that
+/// go on. A free one that lies within another, or contains it, is one no more.
 pub(super) fn place(
     known: &[Known<'_>],
     places: &mut Places,
     plan: &mut Plan,
 ) -> BTreeSet<VolumeName> {
     let mut present = BTreeSet::new();
-    for known in known.iter().filter(|known| !may_go(known.volume)) {
-        if let Some(seen) = known.seen() {
-            places.take(seen, &known.volume.status.path);
+    for known in known.iter().filter(|known| known.stays()) {
+        if let Some(place) = known.place() {
+            places.take(place, &known.volume.status.path);
         }
         present.insert(known.volume.name.clone());
     }
-    for known in known.iter().filter(|known| may_go(known.volume)) {
+    for known in known.iter().filter(|known| !known.stays()) {
         let Whereabouts::Present(candidate, seen) = known.whereabouts else { continue };
-        if let Some(with) = places.overlapping(seen) {
+        if let Some(with) = places.overlapping(&seen.facts.place) {
             plan.report(candidate, Defect::Overlaps { with: with.to_owned() });
             plan.changes.push(Change::Remove(known.volume.name.clone()));
         } else {
-            places.take(seen, &candidate.path);
+            places.take(&seen.facts.place, &candidate.path);
             present.insert(known.volume.name.clone());
         }
     }
@@ -205,17 +258,32 @@ pub(super) fn place(
 }
 
 impl Known<'_> {
-    fn seen(&self) -> Option<&Seen> {
+    /// Where it lies: where it is seen, else where it was seen last. What cannot be seen may still be in use: a tenant
+    /// keeps his mount when the administrator's is gone.
+    fn place(&self) -> Option<&Place> {
         match &self.whereabouts {
-            Whereabouts::Present(_, seen) => Some(seen),
-            Whereabouts::Away { seen, .. } => *seen,
-            Whereabouts::Unseen { .. } => None,
+            Whereabouts::Present(_, seen) | Whereabouts::Away { seen: Some(seen), .. } => {
+                Some(&seen.facts.place)
+            }
+            Whereabouts::Away { seen: None, .. }
+            | Whereabouts::Unseen { .. }
+            | Whereabouts::Untried => self.volume.status.place.as_ref(),
         }
+    }
+
+    /// Whether it stays recorded whatever else is found: nothing that overlaps it is offered.
+    fn stays(&self) -> bool {
+        let free = matches!(self.whereabouts, Whereabouts::Present(..)) && may_go(self.volume);
+        !free && !self.goes()
     }
 
     /// Whether its record is dropped now.
     pub(super) fn goes(&self) -> bool {
         let Whereabouts::Away { reason, .. } = &self.whereabouts else { return false };
+        // Without its record the empty directory beneath its mount would be offered.
+        if self.is_bared {
+            return false;
+        }
         // One that held data when it was found is found again as it is, should its pool ever come back.
         let unheld = is_idle(self.volume) && self.volume.spec.clean.is_none();
         may_go(self.volume) || (unheld && *reason == HealthReason::PoolGone)

@@ -1,12 +1,17 @@
 //! What the record of a volume becomes, from where it is now and what it is like.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::super::found::{Candidate, Seen};
 use super::known::{Known, is_idle};
 use super::{Change, Plan, World};
 use crate::pool::Pool;
-use crate::volume::{Bytes, CleanReason, Condition, HealthReason, LocalVolume, NewVolumes, Status};
+use crate::volume::{
+    Bytes, CleanMethod, CleanReason, Condition, Fingerprint, HealthReason, LocalVolume, NewVolumes,
+    Status,
+};
 
 /// What becomes of a volume that is not there, or could not be looked at.
 pub(super) fn set_away(
@@ -36,6 +41,7 @@ pub(super) fn set_away(
 pub(super) struct Sighting<'a> {
     pub(super) candidate: &'a Candidate,
     pub(super) seen: &'a Seen,
+    pub(super) other_paths: &'a BTreeSet<String>,
     pub(super) capacity: Bytes,
 }
 
@@ -44,6 +50,9 @@ pub(super) fn update(volume: &LocalVolume, here: &Sighting<'_>, world: World<'_>
     let pool = world.pools.get(&here.candidate.pool);
     let status = status(volume, here, pool, world);
     let is_dirty = status.clean_for != Some(volume.spec.tenancy);
+    if was_filled(volume, here.seen) && volume.spec.clean.is_some() {
+        plan.changes.push(Change::Withdraw(volume.name.clone()));
+    }
     if status != volume.status {
         plan.changes.push(Change::Status(volume.name.clone(), Box::new(status)));
     }
@@ -51,6 +60,7 @@ pub(super) fn update(volume: &LocalVolume, here: &Sighting<'_>, world: World<'_>
         && is_dirty
         && is_idle(volume)
         && volume.spec.clean.is_none()
+        && volume.status.conditions.clean.reason != CleanReason::FoundInUse
     {
         plan.changes.push(Change::Order(volume.name.clone(), pool.clean.clone()));
     }
@@ -65,13 +75,15 @@ fn status(
     let facts = &here.seen.facts;
     let mut status = volume.status.clone();
     status.path.clone_from(&here.candidate.path);
+    status.other_paths.clone_from(here.other_paths);
     status.fingerprint = facts.fingerprint.clone();
+    status.place = Some(facts.place.clone());
     status.capacity = here.capacity;
     status.fs_type.clone_from(&facts.fs_type);
     status.conditions.healthy = healthy(volume, here.candidate, world);
     if is_idle(volume) && volume.is_clean() {
-        // Whatever is mounted of it while nobody holds it is the administrator's.
-        status.own_mounts.clone_from(&here.seen.mounts);
+        // Whatever else is mounted of it while nobody holds it is the administrator's.
+        status.own_mounts = world.own_mounts(here.seen);
     }
     if let Some((reason, message)) = judged(volume, here, pool.map(|pool| pool.new_volumes)) {
         let clean = matches!(reason, CleanReason::FoundEmpty | CleanReason::Accepted);
@@ -82,6 +94,14 @@ fn status(
         }
         let condition = Condition { status: clean, reason, message, since: world.now };
         status.conditions.clean = said(&volume.status.conditions.clean, condition);
+    }
+    match status.conditions.clean.reason {
+        CleanReason::Accepted => status.accepted = true,
+        CleanReason::FoundEmpty | CleanReason::FoundData | CleanReason::Wiped => {
+            status.accepted = false;
+        }
+        // What a tenant was given, and left as it was, is what it was before.
+        _ => {}
     }
     status
 }
@@ -125,28 +145,48 @@ fn judged(
         let news = (CleanReason::InUse, format!("{path} is in use by claim {}", claim.name));
         return (reason != CleanReason::InUse).then_some(news);
     }
-    if !is_untouched(volume) {
-        return None;
-    }
-    match (reason, here.seen.contents.as_ref()?.shown_as(volume.spec.mode)) {
-        (CleanReason::FoundData, None) => {
+    match here.seen.contents.as_ref()?.shown_as(volume.spec.mode) {
+        None if is_found_dirty(volume) => {
             Some((CleanReason::FoundEmpty, format!("{path} is empty now")))
         }
-        (CleanReason::FoundData, Some(what)) if policy == Some(NewVolumes::Accept) => {
+        Some(what) if is_found_dirty(volume) && policy == Some(NewVolumes::Accept) => {
             Some((CleanReason::Accepted, accepted(path, what)))
         }
-        (CleanReason::FoundEmpty, Some(what)) => {
+        // With an order it would be wiped; that is taken back first.
+        Some(what) if was_filled(volume, here.seen) && volume.spec.clean.is_none() => {
             Some((CleanReason::FoundData, holds(path, what, volume.name.as_str())))
         }
         _ => None,
     }
 }
 
-/// Whether a volume is as it was found: never held, and nobody ordered a wipe.
-pub(super) fn is_untouched(volume: &LocalVolume) -> bool {
-    let never = volume.spec.claim.is_none() && volume.spec.clean.is_none();
-    let reason = volume.status.conditions.clean.reason;
-    never && matches!(reason, CleanReason::FoundData | CleanReason::FoundEmpty)
+/// Whether a volume holds data that was there when it was found, and nobody has decided about that.
+pub(super) fn is_found_dirty(volume: &LocalVolume) -> bool {
+    let undecided = volume.spec.claim.is_none() && volume.spec.clean.is_none();
+    undecided && volume.status.conditions.clean.reason == CleanReason::FoundData
+}
+
+/// Whether a volume is free and clean because it was seen or made to be empty. A device that the administrator's own
+/// program wiped holds whatever that leaves.
+pub(super) fn is_known_empty(volume: &LocalVolume) -> bool {
+    let is_device = matches!(volume.status.fingerprint, Fingerprint::Device { .. });
+    let by_command = volume
+        .spec
+        .clean
+        .as_ref()
+        .is_some_and(|policy| matches!(policy.method, CleanMethod::Command { .. }));
+    let empty = match volume.status.conditions.clean.reason {
+        CleanReason::FoundEmpty => true,
+        CleanReason::Wiped => !(is_device && by_command),
+        _ => false,
+    };
+    empty && volume.spec.claim.is_none() && volume.is_clean()
+}
+
+/// Whether somebody has filled a volume that is taken to be empty.
+fn was_filled(volume: &LocalVolume, seen: &Seen) -> bool {
+    let shown = seen.contents.as_ref().and_then(|contents| contents.shown_as(volume.spec.mode));
+    is_known_empty(volume) && shown.is_some()
 }
 
 pub(super) fn accepted(path: &str, what: &str) -> String {

@@ -1,18 +1,26 @@
 //! Candidates that are no volumes yet: which of them become one, and how that one begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::found::{Candidate, Defect, Found, Seen, Sight};
 use super::known::{Known, Whereabouts};
 use super::places::Places;
 use super::record::{accepted, holds};
-use super::{Plan, World, is_device, selectable};
+use super::{Plan, World, selectable};
 use jiff::Timestamp;
 
 use crate::volume::{
     Bytes, CleanReason, Condition, Conditions, HealthReason, LocalVolume, NewVolumes, Spec, Status,
     Tenancy, VolumeName,
 };
+
+/// A candidate that becomes a volume.
+pub(super) struct Fresh<'a> {
+    pub(super) candidate: &'a Candidate,
+    pub(super) seen: &'a Seen,
+    /// The other entries that lead to it as a mount or a device.
+    other_paths: BTreeSet<String>,
+}
 
 /// Chooses the candidates that become volumes, and reports why the others do not.
 pub(super) fn select<'a>(
@@ -21,9 +29,9 @@ pub(super) fn select<'a>(
     world: World<'_>,
     places: &mut Places,
     plan: &mut Plan,
-) -> Vec<(&'a Candidate, &'a Seen)> {
+) -> Vec<Fresh<'a>> {
     let records = Records::of(known);
-    let mut chosen: BTreeMap<Vec<u8>, (&Candidate, &Seen)> = BTreeMap::new();
+    let mut chosen: BTreeMap<Vec<u8>, Fresh<'_>> = BTreeMap::new();
     for candidate in &found.candidates {
         let Some(seen) = source(candidate, &records, world, plan) else { continue };
         let identity = seen.facts.fingerprint.identity();
@@ -31,10 +39,17 @@ pub(super) fn select<'a>(
         if of.is_some_and(|of| of == Some(candidate.path.as_str())) {
             continue;
         }
-        let other = chosen.get(&identity).map(|(other, _)| other.path.as_str());
-        match (of, other) {
-            (None, None) => drop(chosen.insert(identity, (candidate, seen))),
-            (Some(Some(of)), _) | (None, Some(of)) => {
+        match (of, chosen.get_mut(&identity)) {
+            (None, None) => {
+                let fresh = Fresh { candidate, seen, other_paths: BTreeSet::new() };
+                chosen.insert(identity, fresh);
+            }
+            (None, Some(fresh)) => {
+                let of = fresh.candidate.path.clone();
+                plan.report(candidate, Defect::Duplicate { of });
+                fresh.other_paths.extend(attached(candidate, seen));
+            }
+            (Some(Some(of)), _) => {
                 plan.report(candidate, Defect::Duplicate { of: of.to_owned() });
             }
             // Its record, which says so itself, is away or about to go.
@@ -43,9 +58,13 @@ pub(super) fn select<'a>(
     }
     let mut chosen: Vec<_> = chosen.into_values().collect();
     // The outer of two comes first, so that it is the inner one that is not offered.
-    chosen.sort_by_key(|(found, seen)| (seen.facts.root.components().count(), &found.path));
-    chosen.retain(|(candidate, seen)| place(candidate, seen, &records, places, plan));
+    chosen.sort_by_key(|fresh| (fresh.seen.facts.root.components().count(), &fresh.candidate.path));
+    chosen.retain(|fresh| place(fresh.candidate, fresh.seen, &records, places, plan));
     chosen
+}
+
+fn attached(candidate: &Candidate, seen: &Seen) -> Option<String> {
+    seen.facts.place.attached.then(|| candidate.path.clone())
 }
 
 /// What is recorded, by what new candidates may collide with.
@@ -54,13 +73,18 @@ struct Records<'a> {
     paths: BTreeMap<Vec<u8>, Option<&'a str>>,
     /// Volumes that are not where they were recorded, by that path, and whether their record stays.
     missing: BTreeMap<&'a str, (&'a VolumeName, bool)>,
+    /// Volumes by each other path at which they stood as a mount or a device.
+    left: BTreeMap<&'a str, &'a VolumeName>,
 }
 
 impl<'a> Records<'a> {
     fn of(known: &'a [Known<'_>]) -> Self {
-        let mut records = Self { paths: BTreeMap::new(), missing: BTreeMap::new() };
+        let mut records =
+            Self { paths: BTreeMap::new(), missing: BTreeMap::new(), left: BTreeMap::new() };
         for known in known {
             let volume = known.volume;
+            let left = known.other_paths.iter().map(|path| (path.as_str(), &volume.name));
+            records.left.extend(left);
             let identity = volume.status.fingerprint.identity();
             if let Whereabouts::Present(candidate, _) = &known.whereabouts {
                 records.paths.insert(identity, Some(&candidate.path));
@@ -87,12 +111,13 @@ fn source<'a>(
             Err(defect) => defect,
         },
         // Where a volume was recorded, its condition says it.
-        Sight::Failed { .. } | Sight::Nothing
+        Sight::Failed { .. } | Sight::Untried | Sight::Nothing
             if records.missing.contains_key(candidate.path.as_str()) =>
         {
             return None;
         }
         Sight::Nothing => Defect::Nothing,
+        Sight::Untried => Defect::Untried,
         Sight::Unsuitable => Defect::Unsuitable,
         Sight::Failed { message, .. } => Defect::Failed(message.clone()),
     };
@@ -108,7 +133,7 @@ fn place(
     places: &mut Places,
     plan: &mut Plan,
 ) -> bool {
-    let is_plain = !seen.facts.is_mount && !is_device(seen);
+    let is_plain = !seen.facts.place.attached;
     match records.missing.get(candidate.path.as_str()) {
         // A tenant must never be given the empty directory that a lost mount leaves.
         Some((volume, true)) if is_plain => {
@@ -118,29 +143,31 @@ fn place(
         Some((_, false)) if is_plain => return false,
         _ => {}
     }
-    if let Some(with) = places.overlapping(seen) {
+    if let Some(volume) = records.left.get(candidate.path.as_str()).filter(|_| is_plain) {
+        plan.report(candidate, Defect::Left { volume: (*volume).clone() });
+        return false;
+    }
+    if let Some(with) = places.overlapping(&seen.facts.place) {
         plan.report(candidate, Defect::Overlaps { with: with.to_owned() });
         return false;
     }
-    places.take(seen, &candidate.path);
+    places.take(&seen.facts.place, &candidate.path);
     true
 }
 
 /// A volume as it begins. Absent while nobody looked into it.
-pub(super) fn volume(
-    candidate: &Candidate,
-    seen: &Seen,
-    capacity: Bytes,
-    world: World<'_>,
-) -> Option<LocalVolume> {
+pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Option<LocalVolume> {
+    let Fresh { candidate, seen, other_paths } = fresh;
     let pool = world.pools.get(&candidate.pool)?;
     let path = &candidate.path;
     let identity = seen.facts.fingerprint.identity();
     let name = VolumeName::compose(world.node, &pool.name, &candidate.entry, &identity);
-    let (reason, message) =
-        judged(path, seen.contents.as_ref()?.shown_as(pool.mode), pool.new_volumes, &name);
-    let is_clean = reason != CleanReason::FoundData;
-    let ordered = !is_clean && pool.new_volumes == NewVolumes::Clean;
+    let (reason, message) = match world.tenants_mount(seen) {
+        Some(at) => (CleanReason::FoundInUse, in_use(path, at, &name)),
+        None => judged(path, seen.contents.as_ref()?.shown_as(pool.mode), pool.new_volumes, &name),
+    };
+    let is_clean = matches!(reason, CleanReason::FoundEmpty | CleanReason::Accepted);
+    let ordered = reason == CleanReason::FoundData && pool.new_volumes == NewVolumes::Clean;
     let tenancy = before_the_first(world.now);
     let spec = Spec {
         node: world.node.clone(),
@@ -158,9 +185,12 @@ pub(super) fn volume(
         path: path.clone(),
         node_uid: None,
         fingerprint: seen.facts.fingerprint.clone(),
+        place: Some(seen.facts.place.clone()),
+        other_paths,
         capacity,
         fs_type: seen.facts.fs_type.clone(),
         clean_for: is_clean.then_some(tenancy),
+        accepted: reason == CleanReason::Accepted,
         conditions: Conditions {
             healthy: Condition {
                 status: true,
@@ -172,11 +202,20 @@ pub(super) fn volume(
         },
         cleaning: None,
         published: Vec::new(),
-        own_mounts: seen.mounts.clone(),
+        own_mounts: world.own_mounts(seen),
         root: seen.root.clone(),
         format: None,
     };
     Some(LocalVolume { name, spec, status })
+}
+
+/// Of a volume whose record was lost while a tenant had it. That there is no record never means "wipe", whatever the
+/// pool says of data that is found.
+fn in_use(path: &str, at: &str, name: &VolumeName) -> String {
+    format!(
+        "{path} is mounted at {at} for a tenant of whom nothing is recorded: when the data is of no more use, unmount \
+         that and wipe it with `berth clean {name}`"
+    )
 }
 
 fn judged(

@@ -1,6 +1,8 @@
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
+use super::super::found::Defect;
 use super::*;
 use crate::discover::reconcile::{World, reconcile};
 use crate::volume::fixture;
@@ -15,7 +17,7 @@ fn pools(path: &Path) -> Pools {
 }
 
 async fn scanned(attempts: &Attempts, pools: &Pools, recorded: &[LocalVolume]) -> Found {
-    scan(attempts, pools, recorded, &BTreeSet::new()).await.unwrap().found
+    scan(attempts, pools, recorded, &BTreeMap::new()).await.unwrap().found
 }
 
 #[tokio::test]
@@ -27,7 +29,7 @@ async fn an_entry_that_hangs_is_reported_as_such_and_the_others_are_seen() {
     let attempts = Attempts::new(Duration::from_secs(2));
     let (release, wait) = std::sync::mpsc::channel::<()>();
     let hangs = directory.path().join("hangs");
-    let hanging = attempts.run(&hangs, move || {
+    let hanging = attempts.run(About::path(&hangs), move || {
         let _ = wait.recv();
     });
     assert!(hanging.await.is_err());
@@ -38,6 +40,47 @@ async fn an_entry_that_hangs_is_reported_as_such_and_the_others_are_seen() {
     assert!(matches!(sights[0], Sight::Failed { reason: HealthReason::ProbeTimeout, .. }));
     assert!(matches!(sights[1], Sight::Source(seen) if seen.contents.is_some()));
     drop(release);
+}
+
+#[tokio::test]
+async fn while_too_many_others_hang_pools_are_listed_and_of_their_entries_nothing_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("v1")).unwrap();
+    let attempts = Attempts::new(Duration::from_millis(500));
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Arc::new(std::sync::Mutex::new(wait));
+    let hanging = (0..200).map(|number| {
+        let wait = Arc::clone(&wait);
+        attempts.run(About::path(format!("/{number}")), move || {
+            let _ = wait.lock().unwrap().recv();
+        })
+    });
+    assert!(join_all(hanging).await.contains(&Err(Overdue::TooMany)));
+
+    let found = scanned(&attempts, &pools(directory.path()), &[]).await;
+
+    assert!(matches!(found.candidates[..], [Candidate { sight: Sight::Untried, .. }]), "{found:?}");
+    assert!(found.unreadable.is_empty());
+    drop(release);
+}
+
+#[tokio::test]
+async fn only_entries_that_the_globs_of_the_pool_match_are_candidates() {
+    let directory = tempfile::tempdir().unwrap();
+    for entry in ["v1", "v22", "disk-a", "w1", "V1"] {
+        fs::create_dir(directory.path().join(entry)).unwrap();
+    }
+    let text = format!(
+        "pools:\n  fast: {{path: {}, match: ['v?', 'disk-*']}}\n",
+        directory.path().display()
+    );
+    let pools = crate::pool::config::parse(&text, Path::new("pools.yaml")).unwrap();
+
+    let found = scanned(&Attempts::new(Duration::from_mins(1)), &pools, &[]).await;
+
+    let entries: Vec<_> = found.candidates.iter().map(|found| found.entry.as_str()).collect();
+    assert_eq!(entries, ["disk-a", "v1"]);
+    assert!(found.problems.is_empty());
 }
 
 #[tokio::test]
@@ -85,12 +128,13 @@ async fn a_scan_of_what_is_settled_looks_into_nothing() {
         node: &"node-a".parse().unwrap(),
         pools: &pools,
         findings: &BTreeMap::new(),
+        tenants: &[],
         now: jiff::Timestamp::UNIX_EPOCH,
     };
     let plan = reconcile(&first, &[], world);
     assert_eq!(plan.changes.len(), 1);
     let Sight::Source(seen) = &first.candidates[0].sight else { panic!("{first:?}") };
-    let settled = BTreeSet::from([seen.facts.fingerprint.identity()]);
+    let settled = BTreeMap::from([(seen.facts.fingerprint.identity(), Depth::None)]);
 
     let again = scan(&attempts, &pools, &[], &settled).await.unwrap().found;
 

@@ -1,9 +1,11 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
+use std::process::Command;
 
 use super::world::*;
 use crate::host::device::{self, Access};
 use crate::host::mount::fixture::{Disk, mount, unmount};
+use crate::host::{format, wipe};
 use crate::volume::{Bytes, HealthReason, Mode, Phase};
 
 const MIB: u64 = 1 << 20;
@@ -34,6 +36,48 @@ fn a_blank_device_is_offered_and_one_with_a_signature_data_or_a_user_is_dirty() 
             assert!(message.contains(said), "{message}");
         }
         assert_eq!(world.volume("fast/blank").await.status.capacity, Bytes(16 * MIB));
+    });
+}
+
+#[test]
+fn a_free_device_that_the_administrator_begins_to_use_is_offered_no_more_until_he_is_done() {
+    in_world(async |world| {
+        world.configure("fast", |pool| pool.mode = Mode::Block);
+        world.rescan_often();
+        let (found, wiped) = (Disk::blank(32), Disk::blank(32));
+        for (disk, entry) in [(&found, "fast/found"), (&wiped, "fast/wiped")] {
+            symlink(disk.path(), world.path(entry)).unwrap();
+        }
+        world.start().await;
+        world.claim("fast/wiped").await;
+        world.release("fast/wiped").await;
+        world.wait_phase("fast/wiped", Phase::Available).await;
+
+        for (disk, entry) in [(&found, "fast/found"), (&wiped, "fast/wiped")] {
+            format::make(&disk.open(), disk.path(), "ext4", None).unwrap();
+            mount("ext4", disk.path(), &world.path("srv"));
+            let used = world.wait_phase(entry, Phase::Dirty).await;
+            assert!(!used.needs_cleaning(), "{entry}");
+            unmount(&world.path("srv"));
+
+            wipe::zero(&disk.open(), disk.path(), 0, 32 * MIB).unwrap();
+            world.wait_phase(entry, Phase::Available).await;
+        }
+    });
+}
+
+#[test]
+fn a_device_node_that_stands_in_a_pool_is_offered_as_a_link_to_one_is() {
+    in_world(async |world| {
+        world.configure("fast", |pool| pool.mode = Mode::Block);
+        let disk = Disk::blank(16);
+        let node = [disk.path(), &world.path("fast/node")];
+        assert!(Command::new("cp").arg("-a").args(node).status().unwrap().success());
+
+        world.start().await;
+
+        let volume = world.volume("fast/node").await;
+        assert_eq!((volume.phase(), volume.status.capacity), (Phase::Available, Bytes(16 * MIB)));
     });
 }
 

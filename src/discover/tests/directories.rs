@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use super::world::*;
 use crate::host::mount::fixture::{Disk, bind, mount, tmpfs, unmount};
 use crate::inventory::Inventory;
-use crate::volume::{CleanReason, HealthReason, Phase, fixture};
+use crate::volume::{CleanReason, HealthReason, NewVolumes, Phase, fixture};
 
 #[test]
 fn every_kind_of_directory_is_found_and_each_bad_entry_is_reported_and_stops_no_other() {
@@ -35,6 +35,37 @@ fn every_kind_of_directory_is_found_and_each_bad_entry_is_reported_and_stops_no_
         for reported in ["fast/dangling", "fast/file", "latin", "fast/upward"] {
             assert!(problems.contains(reported), "{reported} in\n{problems}");
         }
+    });
+}
+
+#[test]
+fn a_bind_mount_of_what_holds_the_pool_is_not_offered_by_its_other_path() {
+    in_world(async |world| {
+        for (alias, of) in [("fast/self", "fast"), ("fast/around", "")] {
+            bind(&world.path(of), &world.path(alias));
+        }
+
+        world.start().await;
+
+        assert_eq!(world.volumes().await, []);
+        for problem in world.wait_problems(2).await {
+            assert!(problem.contains("the pool's own directory lies within it"), "{problem}");
+        }
+    });
+}
+
+#[test]
+fn what_nothing_tells_is_found_by_the_next_full_scan() {
+    in_world(async |world| {
+        world.rescan_often();
+        // The directory that it leads to is in no pool, and nobody watches it.
+        symlink(world.path("elsewhere"), world.path("fast/link")).unwrap();
+        world.start().await;
+        world.wait_problem("fast/link").await;
+
+        fs::create_dir(world.path("elsewhere")).unwrap();
+
+        world.wait_phase("fast/link", Phase::Available).await;
     });
 }
 
@@ -68,15 +99,42 @@ fn a_pool_is_found_once_its_directory_is_made() {
 }
 
 #[test]
-fn a_directory_that_holds_data_is_dirty_and_lost_and_found_alone_is_nothing() {
+fn a_directory_that_holds_data_is_dirty_and_an_empty_lost_and_found_alone_is_nothing() {
     in_world(async |world| {
         fs::create_dir_all(world.path("fast/full/data")).unwrap();
         fs::create_dir_all(world.path("fast/new/lost+found")).unwrap();
+        fs::create_dir_all(world.path("fast/recovered/lost+found/#12")).unwrap();
+        fs::create_dir_all(world.path("fast/file")).unwrap();
+        fs::write(world.path("fast/file/lost+found"), "data").unwrap();
 
         world.start().await;
 
-        assert_eq!(world.volume("fast/full").await.phase(), Phase::Dirty);
-        assert_eq!(world.volume("fast/new").await.phase(), Phase::Available);
+        for (entry, phase) in [
+            ("fast/full", Phase::Dirty),
+            ("fast/new", Phase::Available),
+            ("fast/recovered", Phase::Dirty),
+            ("fast/file", Phase::Dirty),
+        ] {
+            assert_eq!(world.volume(entry).await.phase(), phase, "{entry}");
+        }
+    });
+}
+
+#[test]
+fn a_wiped_directory_that_the_administrator_fills_is_dirty_and_not_wiped_again() {
+    in_world(async |world| {
+        world.rescan_often();
+        fs::create_dir(world.path("fast/v1")).unwrap();
+        world.start().await;
+        world.claim("fast/v1").await;
+        world.release("fast/v1").await;
+        world.wait_phase("fast/v1", Phase::Available).await;
+
+        fs::write(world.path("fast/v1/file"), "the administrator's").unwrap();
+
+        let filled = world.wait_phase("fast/v1", Phase::Dirty).await;
+        assert_eq!(filled.status.conditions.clean.reason, CleanReason::FoundData);
+        assert!(!filled.needs_cleaning());
     });
 }
 
@@ -116,6 +174,56 @@ fn a_lost_mount_makes_a_held_volume_lost_until_it_returns_and_the_directory_bene
         assert_eq!(back.id(), held.id());
         assert_eq!(world.volumes().await.len(), 1);
         unmount(&path);
+    });
+}
+
+#[test]
+fn a_free_volume_whose_mount_is_lost_leaves_nothing_to_claim_on_the_disk_beneath() {
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 32);
+        for entry in ["fast/v1", "fast/v2"] {
+            mount("ext4", disk.path(), &world.path(entry));
+        }
+        world.start().await;
+        assert!(world.volume("fast/v1").await.is_claimable());
+
+        unmount(&world.path("fast/v1"));
+        world.wait_phase("fast/v2", Phase::Available).await;
+        world.wait_problem("fast/v1 is not offered").await;
+        unmount(&world.path("fast/v2"));
+        world.wait_health("fast/v2", HealthReason::Replaced).await;
+        world.wait_problem("fast/v2 is not offered").await;
+        assert_eq!(world.volumes().await.len(), 1);
+        mount("ext4", disk.path(), &world.path("fast/v1"));
+
+        world.wait_phase("fast/v1", Phase::Available).await;
+        unmount(&world.path("fast/v1"));
+    });
+}
+
+#[test]
+fn a_part_of_a_held_volume_whose_mount_was_lost_is_neither_offered_nor_wiped() {
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 32);
+        mount("ext4", disk.path(), &world.path("disk"));
+        fs::create_dir_all(world.path("disk/data/db/rows")).unwrap();
+        fs::create_dir(world.path("fast")).ok();
+        bind(&world.path("disk/data"), &world.path("fast/v1"));
+        world.configure("fast", |pool| pool.new_volumes = NewVolumes::Accept);
+        world.start().await;
+        world.claim("fast/v1").await;
+        fs::create_dir(world.path("slow")).unwrap();
+        world.configure("slow", |pool| pool.new_volumes = NewVolumes::Clean);
+        bind(&world.path("disk/data/db"), &world.path("slow/inner"));
+        world.wait_problem("slow/inner is not offered").await;
+
+        unmount(&world.path("fast/v1"));
+        world.wait_health("fast/v1", HealthReason::Replaced).await;
+
+        world.wait_problem("slow/inner is not offered").await;
+        assert_eq!(world.volumes().await.len(), 1);
+        unmount(&world.path("slow/inner"));
+        unmount(&world.path("disk"));
     });
 }
 

@@ -19,7 +19,8 @@ use crate::host::namespace::isolated;
 use crate::inventory::embedded::Embedded;
 use crate::pool::{Accept, FsType, Pool};
 use crate::volume::{
-    CleanMethod, CleanPolicy, HealthReason, LocalVolume, Mode, NewVolumes, Phase, PoolName, fixture,
+    CleanMethod, CleanPolicy, CleanReason, HealthReason, LocalVolume, Mode, NewVolumes, Phase,
+    PoolName, fixture,
 };
 
 /// How long a test waits before it gives up; no test waits for it to pass.
@@ -80,6 +81,16 @@ impl World {
     /// The path of `entry` (`fast/v1`).
     pub(super) fn path(&self, entry: &str) -> PathBuf {
         self.base.join(entry)
+    }
+
+    /// Has everything looked at as often as possible, for what nothing tells.
+    pub(super) fn rescan_often(&mut self) {
+        self.discovery = self.discovery.clone().rescan_every(Duration::from_millis(20));
+    }
+
+    /// Gives up on a call soon.
+    pub(super) fn be_impatient(&mut self) {
+        self.discovery = self.discovery.clone().wait_at_most(Duration::from_millis(500));
     }
 
     /// Adds the pool `name`, or configures it anew.
@@ -157,6 +168,29 @@ impl World {
         let waiting = problems.wait_for(|problems| problems.len() == count);
         let problems = timeout(PATIENCE, waiting).await.expect("other problems").unwrap();
         problems.iter().map(Problem::to_string).collect()
+    }
+
+    /// Waits until a problem is reported that contains `text`.
+    pub(super) async fn wait_problem(&self, text: &str) {
+        let says = |problem: &Problem| problem.to_string().contains(text);
+        let mut problems = self.discovery.problems();
+        let waiting = problems.wait_for(|problems| problems.iter().any(says));
+        let waited = timeout(PATIENCE, waiting).await.is_ok();
+        assert!(waited, "{text}: not among {:?}", self.discovery.problems().borrow());
+    }
+
+    /// Ends the claim of the volume at `entry` and records the wipe after it.
+    pub(super) async fn release(&self, entry: &str) {
+        let name = self.volume(entry).await.name;
+        let released = self.inventory.modify_spec(&name, |volume| {
+            Ok::<_, inventory::Error>(volume.released(volume.spec.tenancy).unwrap())
+        });
+        released.await.unwrap();
+        let wiped = self.inventory.modify_status(&name, |volume| {
+            let order = volume.spec.clean.as_ref()?;
+            volume.cleaned(volume.spec.tenancy, order, CleanReason::Wiped, Timestamp::now())
+        });
+        wiped.await.unwrap();
     }
 
     /// Gives the volume at `entry` to a claim.

@@ -103,7 +103,7 @@ fn a_file_system_is_made_again_with_its_label() {
 
 #[test]
 fn a_program_that_is_told_to_stop_is_killed() {
-    let mut command = Command::new("sh");
+    let mut command = Command::new("/bin/sh");
     command.args(["-c", "echo begun >&2; exec sleep 600"]).stderr(Stdio::piped());
 
     let (status, complaint) = run(command, &|| true).unwrap();

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -11,15 +12,16 @@ const MIB: u64 = 1 << 20;
 struct Image {
     size: u64,
     written: Vec<(u64, Vec<u8>)>,
+    reads: Cell<u32>,
 }
 
 impl Image {
     fn blank(size: u64) -> Self {
-        Self { size, written: Vec::new() }
+        Self { size, written: Vec::new(), reads: Cell::default() }
     }
 
     fn with(size: u64, offset: u64, bytes: &[u8]) -> Self {
-        Self { size, written: vec![(offset, bytes.to_owned())] }
+        Self { written: vec![(offset, bytes.to_owned())], ..Self::blank(size) }
     }
 
     fn found(&self) -> Vec<Signature> {
@@ -33,15 +35,17 @@ impl Image {
 
 impl FileExt for Image {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        self.reads.set(self.reads.get() + 1);
         let length = (buffer.len() as u64).min(self.size.saturating_sub(offset));
         let length = usize::try_from(length).unwrap();
         buffer[..length].fill(0);
         for (start, bytes) in &self.written {
-            for (at, byte) in (*start..).zip(bytes) {
-                let index = at.checked_sub(offset).and_then(|index| usize::try_from(index).ok());
-                if let Some(index) = index.filter(|index| *index < length) {
-                    buffer[index] = *byte;
-                }
+            let from = (*start).max(offset);
+            let to = (start + bytes.len() as u64).min(offset + length as u64);
+            if from < to {
+                let index = |at: u64, base: u64| usize::try_from(at - base).unwrap();
+                buffer[index(from, offset)..index(to, offset)]
+                    .copy_from_slice(&bytes[index(from, *start)..index(to, *start)]);
             }
         }
         Ok(length)
@@ -212,4 +216,83 @@ fn an_erased_device_is_told_by_its_mark_and_whatever_else_is_on_it_counts() {
     assert!(matches!(with(4096, b"data"), Contents::Data { .. }));
     assert!(matches!(with(64 * MIB - 4, b"data"), Contents::Data { .. }));
     assert!(matches!(with(0, b"data"), Contents::Data { .. }));
+}
+
+const GIB: u64 = 1 << 30;
+
+/// An image whose first `lost` bytes were overwritten with zeros.
+fn beheaded(path: &Path, lost: u64) -> File {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let zeros = vec![0; 1 << 20];
+    for offset in (0..lost).step_by(zeros.len()) {
+        file.write_all_at(&zeros, offset).unwrap();
+    }
+    file
+}
+
+#[test]
+fn an_ext_file_system_whose_beginning_was_overwritten_is_found_by_its_backups() {
+    for (arguments, size, lost) in [
+        (&["-q", "-F"][..], 20 * GIB, 20 * MIB),
+        (&["-q", "-F", "-b", "1024"], GIB, 7 * MIB),
+        (&["-q", "-F", "-b", "2048"], 3 * GIB, 20 * MIB),
+        (&["-q", "-F", "-O", "sparse_super2"], 3 * GIB, 20 * MIB),
+    ] {
+        let (_directory, path) = made_by("mkfs.ext4", arguments, size);
+        let file = beheaded(&path, lost);
+
+        let contents = contents_of(&file, size).unwrap();
+
+        assert_eq!(contents.to_string(), "signatures of ext4", "{arguments:?}: {contents:?}");
+    }
+}
+
+#[test]
+fn an_xfs_whose_beginning_was_overwritten_is_found_by_its_allocation_groups() {
+    for (arguments, size) in [
+        (&["-q"][..], 20 * GIB),
+        (&["-q", "-d", "agcount=7"], 20 * GIB),
+        (&["-q", "-d", "agcount=16"], 20 * GIB),
+    ] {
+        let (_directory, path) = made_by("mkfs.xfs", arguments, size);
+        let file = beheaded(&path, 4 * MIB);
+
+        let contents = contents_of(&file, size).unwrap();
+
+        assert_eq!(contents.to_string(), "signatures of xfs", "{arguments:?}: {contents:?}");
+    }
+}
+
+#[test]
+fn what_an_earlier_file_system_left_means_nothing_beneath_one_that_is_whole() {
+    let (_directory, path) = made_by("mkfs.ext4", &["-q", "-F"], GIB);
+    let made = Command::new("mkfs.xfs").args(["-q", "-f"]).arg(&path).status().unwrap();
+    assert!(made.success());
+    let file = File::open(&path).unwrap();
+
+    let Contents::Signatures(found) = contents_of(&file, GIB).unwrap() else { panic!() };
+
+    assert!(found.iter().all(|signature| signature.name == "xfs"), "{found:?}");
+}
+
+#[test]
+fn a_device_that_can_be_read_in_time_is_blank_only_if_every_byte_is() {
+    let hour = Duration::from_hours(1);
+    let size = 40 * MIB + 512;
+    assert_eq!(search_of(&Image::blank(size), size, hour).unwrap(), Contents::Blank);
+
+    for offset in [5 * MIB + 1, 20 * MIB + 77_777, 39 * MIB - 1, size - MIB - 1] {
+        let image = Image::with(size, offset, &[1]);
+        assert_eq!(search_of(&image, size, hour).unwrap(), Contents::Data { offset });
+    }
+}
+
+#[test]
+fn a_device_too_large_to_be_read_in_time_is_read_at_hundreds_of_places() {
+    let size = 1 << 44;
+    let image = Image::blank(size);
+
+    assert_eq!(search_of(&image, size, Duration::ZERO).unwrap(), Contents::Blank);
+
+    assert!((256..2000).contains(&image.reads.get()), "{:?}", image.reads);
 }

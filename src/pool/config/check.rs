@@ -13,6 +13,8 @@ use crate::volume::{Bytes, CleanMethod, CleanPolicy, Mode, NewVolumes, PoolName}
 
 /// Seconds that an administrator's program may take where nothing else is said.
 const COMMAND_TIMEOUT: u64 = 600;
+/// The most that can be said.
+const COMMAND_TIMEOUT_MOST: u64 = 30 * 24 * 3600;
 /// Passes of `shred` where nothing else is said.
 const SHRED_PASSES: u32 = 3;
 /// Options that every mount of a pool's volumes may get.
@@ -100,7 +102,7 @@ impl Checker<'_> {
         let accept = self.accept(mode, pool.accept.as_ref());
         let clean = self.clean(mode, accept, pool.clean.as_ref());
         self.wipes_what_is_new(pool.new_volumes, pool.clean.as_ref());
-        let capacity = self.capacity(mode, pool.capacity.as_ref());
+        let capacity = self.capacity(accept, mode, pool.capacity.as_ref());
         let fs_type = self.fs_type(accept, mode, pool.fs_type.as_ref());
         let mount_options = self.mount_options(mode, &pool.mount_options);
         (self.problems.0.len() == before).then_some(Pool {
@@ -124,6 +126,8 @@ impl Checker<'_> {
             self.wrong(path, "path", format!("{:?} is not an absolute path", path.value));
         } else if plain.components().any(|part| part == Component::ParentDir) {
             self.wrong(path, "path", format!("{:?} has '..' in it", path.value));
+        } else if path.value.contains('\0') {
+            self.wrong(path, "path", format!("{:?} has a NUL character", path.value));
         } else if plain == Path::new("/") {
             self.wrong(path, "path", "the root directory cannot be a pool");
         }
@@ -178,6 +182,9 @@ impl Checker<'_> {
                 );
             }
         }
+        if let Some(kinds) = kinds.filter(|kinds| has_twice(&kinds.value)) {
+            self.wrong(kinds, "accept", "a kind is there twice; take one out");
+        }
         let kinds = kinds.map_or(default, |kinds| &kinds.value);
         let has = |kind| kinds.contains(&kind);
         Accept {
@@ -231,6 +238,12 @@ impl Checker<'_> {
                 method,
                 "clean.method",
                 "directories are wiped by delete, reformat, command or none; discard, zero and shred need accept: [device]",
+            );
+        } else if method.value == RawMethod::Reformat && !accept.mount && !accept.device {
+            self.wrong(
+                method,
+                "clean.method",
+                "a plain directory has no file system of its own to make anew; use delete, command or none",
             );
         }
     }
@@ -298,7 +311,10 @@ impl Checker<'_> {
                 self.wrong(
                     text,
                     "clean.timeout",
-                    format!("{:?} is not a time; write for example 30s, 10m or 2h", text.value),
+                    format!(
+                        "{:?} is not a time of at most 30 days; write for example 30s, 10m or 2h",
+                        text.value
+                    ),
                 );
                 COMMAND_TIMEOUT
             }),
@@ -306,20 +322,21 @@ impl Checker<'_> {
         CleanMethod::Command { command, timeout }
     }
 
-    fn capacity(&mut self, mode: Mode, raw: Option<&Spanned<RawQuantity>>) -> Option<Bytes> {
+    fn capacity(
+        &mut self,
+        accept: Accept,
+        mode: Mode,
+        raw: Option<&Spanned<RawQuantity>>,
+    ) -> Option<Bytes> {
         let raw = raw?;
-        if mode == Mode::Block {
+        if mode == Mode::Block || !(accept.mount || accept.directory) {
             self.wrong(
                 raw,
                 "capacity",
                 "a device has the size that it has; only directories are given one",
             );
         }
-        let parsed = match &raw.value {
-            RawQuantity::Number(bytes) => Ok(Bytes(*bytes)),
-            RawQuantity::Text(text) => text.parse::<Bytes>(),
-        };
-        match parsed {
+        match raw.value.0.parse() {
             Ok(Bytes(0)) => self.wrong(raw, "capacity", "it must be more than nothing"),
             Ok(bytes) => return Some(bytes),
             Err(error) => self.wrong(raw, "capacity", error.to_string()),
@@ -358,13 +375,17 @@ impl Checker<'_> {
     }
 }
 
+fn has_twice(kinds: &[RawKind]) -> bool {
+    kinds.iter().enumerate().any(|(index, kind)| kinds[..index].contains(kind))
+}
+
 /// The set that has every name.
 fn every_entry() -> GlobSet {
     let set = Glob::new("*").and_then(|glob| GlobSetBuilder::new().add(glob).build());
     set.unwrap_or_default()
 }
 
-/// `30s`, `10m`, `2h` in seconds; nothing for anything else or for no time at all.
+/// `30s`, `10m`, `2h` in seconds; nothing for anything else, for no time at all or for more than any wipe takes.
 fn seconds(text: &str) -> Option<u64> {
     let unit = match text.chars().next_back()? {
         's' => 1,
@@ -374,5 +395,5 @@ fn seconds(text: &str) -> Option<u64> {
     };
     let digits = &text[..text.len() - 1];
     let number: u64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
-    number.checked_mul(unit).filter(|seconds| *seconds > 0)
+    number.checked_mul(unit).filter(|seconds| (1..=COMMAND_TIMEOUT_MOST).contains(seconds))
 }

@@ -1,11 +1,14 @@
 //! The shape of `pools.yaml`, as it is written: types and known keys, no meaning yet.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::Problem;
+use super::wording::problem;
 use crate::volume::{Mode, NewVolumes};
 
 /// The file.
@@ -75,28 +78,57 @@ pub(super) enum RawMethod {
     Command,
 }
 
-/// A quantity: a bare number of bytes, or one with a unit.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum RawQuantity {
-    Number(u64),
-    Text(String),
+/// A quantity as it is written: a number of bytes, or one with a unit.
+#[derive(Debug)]
+pub(super) struct RawQuantity(pub(super) String);
+
+impl<'de> Deserialize<'de> for RawQuantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Quantity)
+    }
+}
+
+/// Takes any scalar, so that what is wrong with one is said where its meaning is known.
+struct Quantity;
+
+impl Visitor<'_> for Quantity {
+    type Value = RawQuantity;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a number of bytes, for example 500Mi, 10Gi, 2T or 1073741824")
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<RawQuantity, E> {
+        Ok(RawQuantity(number.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<RawQuantity, E> {
+        Ok(RawQuantity(number.to_string()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<RawQuantity, E> {
+        Ok(RawQuantity(number.to_string()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<RawQuantity, E> {
+        Ok(RawQuantity(text.to_owned()))
+    }
 }
 
 /// Reads the shape of a file.
 pub(super) fn read(text: &str) -> Result<RawFile, Vec<Problem>> {
-    let mut key = String::new();
+    let mut keys = Vec::new();
     let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            key = written(error.path());
+            keys = written(error.path());
             error.into_inner()
         })
     });
-    read.map_err(|error| vec![problem(&error, &key)])
+    read.map_err(|error| vec![problem(&error, keys)])
 }
 
 /// The path of a key as it is written in the file: each [`Spanned`] adds a step `value`, which is no key.
-fn written(path: &serde_path_to_error::Path) -> String {
+fn written(path: &serde_path_to_error::Path) -> Vec<String> {
     let mut keys: Vec<String> = Vec::new();
     let mut after_key = false;
     for step in path {
@@ -106,23 +138,5 @@ fn written(path: &serde_path_to_error::Path) -> String {
             keys.push(step);
         }
     }
-    keys.join(".")
-}
-
-fn problem(error: &serde_saphyr::Error, key: &str) -> Problem {
-    let plain = error.without_snippet();
-    let mut message = plain.render_with_options(serde_saphyr::render_options! {
-        snippets: serde_saphyr::SnippetMode::Off,
-    });
-    // The place is told once, in front.
-    if let Some(at) = message.rfind(" at line ").filter(|_| error.location().is_some()) {
-        message.truncate(at);
-    }
-    let location = error.location();
-    Problem {
-        line: location.map(|location| location.line()),
-        column: location.map_or(0, |location| location.column()),
-        key: key.to_owned(),
-        message,
-    }
+    keys
 }

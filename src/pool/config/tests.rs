@@ -112,7 +112,35 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "pools:\n  fast:\n    path: /mnt\n    clean: {method: command, command: [/bin/wipe], timeout: 5}\n",
-        "pools.yaml:4:61: pools.fast.clean.timeout: \"5\" is not a time; write for example 30s, 10m or 2h",
+        "pools.yaml:4:61: pools.fast.clean.timeout: \"5\" is not a time of at most 30 days; write for example 30s, 10m or 2h",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    clean: {method: command, command: [/bin/wipe], timeout: 99999999999999h}\n",
+        "pools.yaml:4:61: pools.fast.clean.timeout: \"99999999999999h\" is not a time of at most 30 days; write for example 30s, 10m or 2h",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    capacity: -5\n",
+        "pools.yaml:4:15: pools.fast.capacity: \"-5\" is not a number of bytes: write for example 500Mi, 10Gi, 2T or 1073741824",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    capacity: 1.5\n",
+        "pools.yaml:4:15: pools.fast.capacity: \"1.5\" is not a number of bytes: write for example 500Mi, 10Gi, 2T or 1073741824",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    accept: [device]\n    capacity: 1Gi\n",
+        "pools.yaml:5:15: pools.fast.capacity: a device has the size that it has; only directories are given one",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    accept: [directory]\n    clean: {method: reformat}\n",
+        "pools.yaml:5:21: pools.fast.clean.method: a plain directory has no file system of its own to make anew; use delete, command or none",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    accept: [mount, mount]\n",
+        "pools.yaml:4:13: pools.fast.accept: a kind is there twice; take one out",
+    ),
+    (
+        "pools:\n  fast:\n    path: \"/m\\0nt\"\n",
+        "pools.yaml:3:11: pools.fast.path: \"/m\\0nt\" has a NUL character",
     ),
     (
         "pools:\n  fast:\n    path: /mnt\n    capacity: 10GB\n",
@@ -139,35 +167,88 @@ fn a_wrong_value_is_refused_with_file_line_column_and_key() {
     }
 }
 
-/// A file of the wrong shape, where it is wrong, and a word of what is said.
-const MISSHAPEN: &[(&str, &str, &str)] = &[
-    ("pools:\n  fast:\n    path: /mnt\n    pth: /mnt\n", "pools.yaml:4:5: pools.fast.pth: ", "pth"),
-    ("pools:\n  fast:\n    mode: Block\n", "pools.yaml:", "path"),
+/// A file of the wrong shape, and what is said of it.
+const MISSHAPEN: &[(&str, &str)] = &[
+    (
+        "pools:\n  fast:\n    path: /mnt\n    pth: /mnt\n",
+        "4:5: pools.fast.pth: there is no such key here; there are path, mode, match, accept, newVolumes, clean, capacity, fsType, mountOptions",
+    ),
+    ("pools:\n  fast:\n    mode: Block\n", "3:5: pools.fast: the key path is missing"),
     (
         "pools:\n  fast:\n    path: /mnt\n    mode: block\n",
-        "pools.yaml:4:11: pools.fast.mode: ",
-        "Filesystem",
+        "4:11: pools.fast.mode: \"block\" is none of Filesystem, Block",
     ),
-    ("pools:\n  fast:\n    path: /a\n    path: /b\n", "pools.yaml:4:5: ", "path"),
-    ("pools:\n  fast:\n    path: [/a]\n", "pools.yaml:3:11: pools.fast.path: ", "string"),
+    (
+        "pools:\n  fast:\n    path: /a\n    path: /b\n",
+        "4:5: pools.fast.path: it is there a second time; take one out",
+    ),
+    (
+        "pools:\n  fast: {path: /a}\n  fast: {path: /b}\n",
+        "3:3: pools.fast: it is there a second time; take one out",
+    ),
+    (
+        "pools:\n  fast:\n    path: [/a]\n",
+        "3:11: pools.fast.path: it is text: write it without brackets or keys",
+    ),
+    ("pools:\n  fast:\n    path: ~\n", "3:11: pools.fast.path: it has no value"),
     (
         "pools:\n  fast:\n    path: /a\n    clean: {method: burn}\n",
-        "pools.yaml:4:21: pools.fast.clean.method: ",
-        "shred",
+        "4:21: pools.fast.clean.method: \"burn\" is none of delete, reformat, none, discard, zero, shred, command",
     ),
-    ("pool: {}\n", "pools.yaml:1:1: ", "pools"),
-    ("pools: {", "pools.yaml:1:", ""),
-    ("", "pools.yaml:", ""),
+    (
+        "pools:\n  fast:\n    path: /a\n    clean: delete\n",
+        "4:12: pools.fast.clean: it has keys of its own: write for example {method: delete}",
+    ),
+    (
+        "pools:\n  fast: /a\n",
+        "2:9: pools.fast: it has keys of its own: write for example {path: /mnt/fast}",
+    ),
+    (
+        "pools: [fast]\n",
+        "1:8: pools: it has a key for each pool: write for example {fast: {path: /mnt/fast}}",
+    ),
+    (
+        "pools:\n  fast:\n    path: /a\n    accept: mount\n",
+        "4:13: pools.fast.accept: it is a list: write it in brackets, for example [mount, directory]",
+    ),
+    (
+        "pools:\n  fast:\n    path: /a\n    clean: {method: delete, verify: often}\n",
+        "4:37: pools.fast.clean.verify: it is true or false",
+    ),
+    (
+        "pools:\n  fast:\n    path: /a\n    mode: Block\n    clean: {method: shred, passes: -1}\n",
+        "5:36: pools.fast.clean.passes: it is a whole number",
+    ),
+    (
+        "pools:\n  fast:\n    path: /a\n    capacity: [1]\n",
+        "4:5: pools.fast.capacity: it is a number of bytes, for example 500Mi, 10Gi, 2T or 1073741824",
+    ),
+    (
+        "pools: {fast: {path: /a}}\n---\npools: {}\n",
+        "3:1: a second document begins here; a file of pools has only one",
+    ),
+    ("pool: {}\n", "1:1: pool: there is no such key here; there are pools"),
+    ("pools: {", "1:8: pools: unclosed bracket '{'"),
+    ("", "1:1: the file ends here; write for example pools: {fast: {path: /mnt/fast}}"),
 ];
 
 #[test]
-fn a_file_of_the_wrong_shape_is_refused_where_it_is_wrong() {
-    for (text, place, word) in MISSHAPEN {
-        let said = read(text).unwrap_err();
-
-        assert!(said.starts_with(place) && said.contains(word), "{text}\n-> {said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+fn a_file_of_the_wrong_shape_is_refused_where_it_is_wrong_in_words_for_its_author() {
+    for (text, said) in MISSHAPEN {
+        assert_eq!(read(text).unwrap_err(), format!("pools.yaml:{said}"), "{text}");
     }
+}
+
+#[test]
+fn a_byte_that_is_no_utf_8_is_told_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pools.yaml");
+    std::fs::write(&file, b"pools:\n  f\xc3\xbcr: {path: /a\xff}\n").unwrap();
+
+    let error = load(&file).unwrap_err();
+
+    let said = "2:17: the byte 0xff is no UTF-8; save the file as UTF-8";
+    assert_eq!(error.to_string(), format!("{}:{said}", file.display()));
 }
 
 #[test]

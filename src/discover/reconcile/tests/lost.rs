@@ -2,7 +2,9 @@ use super::super::super::found::{Defect, Found, Sight};
 use super::super::Seen;
 use super::world::*;
 use crate::health::Finding;
-use crate::volume::{Bytes, CleanMethod, Cleaning, HealthReason, Phase, Remount, fixture};
+use crate::volume::{
+    Bytes, CleanMethod, Cleaning, Fingerprint, HealthReason, NewVolumes, Phase, Remount, fixture,
+};
 
 fn cleaning(host: &mut Host, remount: Option<Remount>) {
     let volume = host.at("fast/v1");
@@ -25,6 +27,24 @@ fn remount(seen: &Seen) -> Remount {
         uuid: "u".into(),
         options: "rw".into(),
     }
+}
+
+#[test]
+fn what_a_reformat_makes_is_not_taken_for_a_second_volume_before_it_has_ended() {
+    let mut host = Host::new();
+    host.settle(&v1(mounted(1)));
+    host.claim("fast/v1");
+    let volume = host.at("fast/v1");
+    volume.spec = volume.released(volume.spec.tenancy).unwrap();
+    cleaning(&mut host, Some(remount(&mounted(1))));
+    // XFS may have another root directory under the same UUID.
+    let mut made = mounted(1);
+    let Fingerprint::Directory { inode, .. } = &mut made.facts.fingerprint else { panic!() };
+    *inode += 1;
+
+    host.settle(&found(&[("fast/v1", made.clone()), ("slow/again", made)]));
+
+    assert_eq!(host.recorded.len(), 1);
 }
 
 #[test]
@@ -182,6 +202,20 @@ fn what_could_not_be_seen_is_not_removed() {
 }
 
 #[test]
+fn what_nobody_looked_at_stays_as_it_was_and_keeps_its_place() {
+    let mut host = Host::new();
+    host.settle(&v1(directory(1, "/a")));
+
+    let plan = host.plan(&sights_found([
+        ("fast/v1", Sight::Untried),
+        ("fast/v2", Sight::Source(Box::new(directory(1, "/a/b")))),
+    ]));
+
+    assert_eq!(plan.changes, []);
+    assert_eq!(phases(&host), [Phase::Available]);
+}
+
+#[test]
 fn a_volume_whose_mount_is_being_made_anew_is_expected_to_be_away() {
     let mut host = Host::new();
     host.settle(&v1(mounted(1)));
@@ -225,4 +259,136 @@ fn of_two_records_of_one_source_only_one_goes_on() {
     host.settle(&v1(mounted(1)));
 
     assert_eq!(phases(&host), [Phase::Claimed]);
+}
+
+#[test]
+fn what_lies_within_a_held_volume_is_not_offered_while_that_cannot_be_seen() {
+    let failed = || Sight::Failed { reason: HealthReason::ProbeTimeout, message: "no".into() };
+    let inner = || ("slow/inner", Sight::Source(Box::new(full(directory(1, "/data/db")))));
+    let outer = || directory(1, "/data");
+    let mut unreadable = sights_found([inner()]);
+    unreadable.unreadable.insert("fast".parse().unwrap(), "Input/output error".into());
+    for found in [
+        sights_found([inner()]),
+        sights_found([("fast/v1", failed()), inner()]),
+        sights_found([("fast/v1", Sight::Source(Box::new(mounted(9)))), inner()]),
+        unreadable,
+    ] {
+        let mut host = Host::new();
+        host.pool("slow").new_volumes = NewVolumes::Clean;
+        host.settle(&v1(outer()));
+        host.claim("fast/v1");
+
+        let plan = host.settle(&found);
+
+        let with = "/mnt/fast/v1".to_owned();
+        assert!(defects(&plan).contains(&("/mnt/slow/inner", &Defect::Overlaps { with })));
+        assert!(host.recorded.iter().all(|volume| volume.status.path != "/mnt/slow/inner"));
+    }
+}
+
+#[test]
+fn a_partition_of_a_held_disk_is_not_offered_while_the_disk_cannot_be_seen() {
+    let mut host = Host::new();
+    host.settle(&v1(device(1)));
+    host.claim("fast/v1");
+
+    host.settle(&found(&[("fast/v1-part1", partition(2, &device(1)))]));
+
+    assert_eq!(phases(&host), [Phase::Lost]);
+}
+
+#[test]
+fn a_dirty_and_a_cordoned_volume_keep_their_places_too() {
+    let dirty = |host: &mut Host| host.at("fast/v1").status.clean_for = None;
+    let cordoned = |host: &mut Host| host.at("fast/v1").spec.cordoned = true;
+    let states: [&dyn Fn(&mut Host); 2] = [&dirty, &cordoned];
+    for state in states {
+        let mut host = Host::new();
+        host.settle(&v1(directory(1, "/data")));
+        state(&mut host);
+
+        host.settle(&found(&[("slow/inner", directory(1, "/data/db"))]));
+
+        assert_eq!(phases(&host), [Phase::Lost]);
+    }
+}
+
+#[test]
+fn the_empty_directory_beneath_the_lost_mount_of_a_free_volume_is_not_offered_until_that_returns_or_is_forgotten()
+ {
+    let mut host = Host::new();
+    let beneath = || v1(directory(9, "/mnt/fast/v1"));
+    host.settle(&v1(mounted(1)));
+
+    let plan = host.settle(&beneath());
+    assert_eq!(phases(&host), [Phase::Lost]);
+    let volume = host.recorded[0].name.clone();
+    assert_eq!(defects(&plan), [("/mnt/fast/v1", &Defect::Beneath { volume })]);
+    host.settle(&v1(mounted(1)));
+    assert_eq!(phases(&host), [Phase::Available]);
+
+    host.settle(&beneath());
+    host.recorded.clear();
+    host.settle(&beneath());
+    assert_eq!(phases(&host), [Phase::Available]);
+}
+
+#[test]
+fn a_free_volume_whose_mount_point_is_removed_too_or_not_offered_by_its_pool_is_removed() {
+    let mut host = Host::new();
+    host.settle(&v1(mounted(1)));
+    host.settle(&v1(directory(9, "/mnt/fast/v1")));
+
+    host.settle(&Found::default());
+    assert_eq!(host.recorded, []);
+
+    host.pool("fast").accept.directory = false;
+    host.settle(&v1(mounted(1)));
+    host.settle(&v1(directory(9, "/mnt/fast/v1")));
+    assert_eq!(host.recorded, []);
+}
+
+#[test]
+fn a_plain_directory_that_was_made_anew_is_another_volume() {
+    let mut host = Host::new();
+    host.settle(&v1(directory(1, "/a")));
+    let first = host.recorded[0].name.clone();
+
+    host.settle(&v1(directory(1, "/b")));
+
+    assert_eq!(phases(&host), [Phase::Available]);
+    assert_ne!(host.recorded[0].name, first);
+}
+
+#[test]
+fn the_empty_directory_that_one_of_two_mounts_of_a_volume_leaves_is_not_offered() {
+    let both = || found(&[("fast/v1", mounted(1)), ("fast/v2", mounted(1))]);
+    let beneath = || directory(9, "/beneath");
+    for (left, other) in [("fast/v1", "fast/v2"), ("fast/v2", "fast/v1")] {
+        for claimed in [true, false] {
+            let mut host = Host::new();
+            host.settle(&both());
+            if claimed {
+                host.claim("fast/v1");
+            }
+
+            let one = found(&[(left, beneath()), (other, mounted(1))]);
+            let plan = host.settle(&one);
+
+            assert_eq!(host.recorded.len(), 1);
+            assert_eq!(host.recorded[0].status.path, format!("/mnt/{other}"));
+            let volume = host.recorded[0].name.clone();
+            assert_eq!(defects(&plan), [(&*format!("/mnt/{left}"), &Defect::Left { volume })]);
+
+            // Removed and made again, it is no longer what a mount left.
+            host.settle(&{
+                let mut found = found(&[(other, mounted(1))]);
+                found.elsewhere.insert(format!("/mnt/{left}"), Sight::Nothing);
+                found
+            });
+            host.settle(&one);
+            assert_eq!(host.recorded.len(), 2);
+        }
+    }
 }

@@ -1,7 +1,9 @@
-use super::super::super::found::{Defect, Sight};
-use super::super::Change;
+use super::super::super::found::{Defect, Depth, Sight};
+use super::super::{Change, depth};
 use super::world::*;
-use crate::volume::{CleanReason, HealthReason, NewVolumes, Phase};
+use crate::volume::{
+    CleanMethod, CleanReason, HealthReason, LocalVolume, NewVolumes, Phase, Status,
+};
 
 #[test]
 fn an_empty_source_is_offered_and_one_that_holds_data_is_dirty_until_somebody_decides() {
@@ -31,6 +33,28 @@ fn data_that_was_there_first_is_offered_or_wiped_as_the_pool_says() {
 }
 
 #[test]
+fn what_is_mounted_for_a_tenant_without_a_record_is_a_persons_to_decide_whatever_the_pool_says() {
+    for policy in [NewVolumes::RequireEmpty, NewVolumes::Accept, NewVolumes::Clean] {
+        let mut host = Host::new();
+        host.pool("fast").new_volumes = policy;
+        let mut staged = mounted(1);
+        staged.mounts = vec!["/fast/v1".into(), "/kubelet/staging".into()];
+
+        host.settle(&v1(staged));
+
+        let volume = host.recorded[0].clone();
+        assert_eq!(volume.status.conditions.clean.reason, CleanReason::FoundInUse);
+        assert_eq!(volume.status.own_mounts, ["/fast/v1"]);
+        // Also when the tenant's mount is gone, and whatever is in it.
+        for later in [mounted(1), full(mounted(1))] {
+            host.settle(&v1(later));
+            assert_eq!(phases(&host), [Phase::Dirty]);
+            assert!(!host.recorded[0].needs_cleaning());
+        }
+    }
+}
+
+#[test]
 fn a_policy_that_changes_later_decides_about_data_that_was_found_before() {
     for (policy, phase) in
         [(NewVolumes::Accept, Phase::Available), (NewVolumes::Clean, Phase::Cleaning)]
@@ -54,6 +78,81 @@ fn a_volume_that_was_emptied_by_hand_is_offered_and_one_that_was_filled_is_offer
     assert_eq!(phases(&host), [Phase::Available]);
     host.settle(&v1(full(mounted(1))));
     assert_eq!(phases(&host), [Phase::Dirty]);
+}
+
+#[test]
+fn that_the_data_on_a_volume_was_accepted_is_known_while_it_is_held_and_until_it_is_wiped() {
+    let mut host = Host::new();
+    host.pool("fast").new_volumes = NewVolumes::Accept;
+    host.settle(&v1(full(mounted(1))));
+    assert!(host.at("fast/v1").status.accepted);
+
+    host.claim("fast/v1");
+    host.settle(&v1(full(mounted(1))));
+    assert!(host.at("fast/v1").status.accepted);
+
+    let now = host.now;
+    let volume = host.at("fast/v1");
+    volume.spec = volume.released(volume.spec.tenancy).unwrap();
+    volume.status = cleaned(volume, now);
+    host.settle(&v1(mounted(1)));
+    assert!(!host.at("fast/v1").status.accepted);
+}
+
+fn cleaned(volume: &LocalVolume, now: jiff::Timestamp) -> Status {
+    let order = volume.spec.clean.as_ref().unwrap();
+    volume.cleaned(volume.spec.tenancy, order, CleanReason::Wiped, now).unwrap()
+}
+
+fn wiped(host: &mut Host, method: CleanMethod) {
+    host.claim("fast/v1");
+    let now = host.now;
+    let volume = host.at("fast/v1");
+    volume.spec.clean.as_mut().unwrap().method = method;
+    volume.spec = volume.released(volume.spec.tenancy).unwrap();
+    volume.status = cleaned(volume, now);
+}
+
+#[test]
+fn a_wiped_volume_that_was_filled_is_dirty_and_the_order_that_was_carried_out_does_not_apply() {
+    let mut host = Host::new();
+    host.settle(&v1(mounted(1)));
+    wiped(&mut host, CleanMethod::Delete);
+
+    let plan = host.plan(&v1(full(mounted(1))));
+    assert_eq!(plan.changes, [Change::Withdraw(host.recorded[0].name.clone())]);
+    assert!(plan.wants_another());
+    host.settle(&v1(full(mounted(1))));
+
+    assert_eq!(phases(&host), [Phase::Dirty]);
+    assert!(!host.recorded[0].needs_cleaning());
+}
+
+#[test]
+fn a_free_volume_is_looked_at_again_as_long_as_it_is_taken_to_be_empty() {
+    let mut host = Host::new();
+    host.settle(&found(&[("fast/v1", device(1))]));
+    let found_empty = host.at("fast/v1").clone();
+    wiped(&mut host, CleanMethod::Discard);
+    let by_us = host.at("fast/v1").clone();
+    let mut by_command = by_us.clone();
+    let command = CleanMethod::Command { command: vec!["/bin/x".into()], timeout: 1 };
+    by_command.spec.clean.as_mut().unwrap().method = command;
+    let mut back = found_empty.clone();
+    back.status.conditions.healthy.status = false;
+    host.claim("fast/v1");
+    let held = host.at("fast/v1").clone();
+
+    for (volume, thorough, expected) in [
+        (&found_empty, true, Depth::Glance),
+        (&found_empty, false, Depth::None),
+        (&by_us, true, Depth::Glance),
+        (&by_command, true, Depth::None),
+        (&back, false, Depth::Glance),
+        (&held, true, Depth::None),
+    ] {
+        assert_eq!(depth(volume, thorough), expected, "{volume:?}");
+    }
 }
 
 #[test]
@@ -132,6 +231,7 @@ fn a_free_volume_that_was_moved_into_a_held_one_is_offered_no_more() {
     let inner = |root: &str| {
         let mut seen = directory(1, "/inner");
         seen.facts.root = root.into();
+        seen.facts.place.root = root.into();
         found(&[("fast/inner", seen), ("fast/outer", directory(1, "/outer"))])
     };
     host.settle(&inner("/inner"));

@@ -1,4 +1,4 @@
-use super::super::super::found::Found;
+use super::super::super::found::{Defect, Found};
 use super::world::*;
 use crate::volume::{Bytes, FilesystemIdentity, Fingerprint};
 
@@ -39,7 +39,7 @@ fn a_bind_mount_of_a_directory_shares_its_file_system_and_is_not_the_whole_of_it
     let mut host = Host::new();
     let bound = |root| {
         let mut seen = directory(1, root);
-        seen.facts.is_mount = true;
+        attach(&mut seen);
         seen
     };
 
@@ -53,7 +53,7 @@ fn subvolumes_of_one_btrfs_share_it() {
     let mut host = Host::new();
     let subvolume = |root: &str, id: &str| {
         let mut seen = directory(1, root);
-        seen.facts.is_mount = true;
+        attach(&mut seen);
         let filesystem = FilesystemIdentity {
             fs_type: "btrfs".into(),
             uuid: Some(format!("uuid/{id}")),
@@ -130,4 +130,67 @@ fn a_held_directory_follows_a_declared_size_that_grew() {
         host.settle(&here);
         assert_eq!(capacities(&mut host), [capacity]);
     }
+}
+
+#[test]
+fn what_pools_declare_is_given_only_as_far_as_the_file_system_has_it() {
+    let mut host = Host::new();
+    host.pool("fast").capacity = Some(Bytes(80 * GIB));
+    host.settle(&v1(directory(1, "/a")));
+    host.claim("fast/v1");
+
+    let plan = host.settle(&three_directories());
+
+    // 20 are left for v2, and nothing for the directory that would share what is left.
+    assert_eq!(capacities(&mut host), [80, 20]);
+    let (given, declared) = (Bytes(20 * GIB), Bytes(80 * GIB));
+    assert_eq!(
+        defects(&plan),
+        [
+            ("/mnt/fast/v2", &Defect::Smaller { given, declared }),
+            ("/mnt/slow/v1", &Defect::NoSpace)
+        ]
+    );
+}
+
+#[test]
+fn declared_sizes_that_do_not_fit_together_are_cut_to_equal_parts() {
+    let mut host = Host::new();
+    for (pool, declared) in [("fast", 60), ("slow", 10)] {
+        host.pool(pool).capacity = Some(Bytes(declared * GIB));
+    }
+
+    host.settle(&three_directories());
+
+    assert_eq!(capacities(&mut host), [33, 33, 10]);
+}
+
+#[test]
+fn a_holder_gets_no_more_than_there_is_when_what_is_declared_grows() {
+    let mut host = Host::new();
+    host.pool("fast").capacity = Some(Bytes(10 * GIB));
+    let here = v1(directory(1, "/a"));
+    host.settle(&here);
+    host.claim("fast/v1");
+
+    host.pool("fast").capacity = Some(Bytes(1000 * GIB));
+    host.settle(&here);
+
+    assert_eq!(capacities(&mut host), [100]);
+}
+
+#[test]
+fn a_free_volume_for_which_no_space_is_left_is_one_no_more_and_one_of_no_size_never_becomes_one() {
+    let mut host = Host::new();
+    host.settle(&three_directories());
+    host.pool("fast").capacity = Some(Bytes(50 * GIB));
+    let mut nothing = mounted(2);
+    nothing.facts.size = Bytes(0);
+
+    host.settle(&three_directories());
+    assert_eq!(capacities(&mut host), [50, 50]);
+    let plan = host.settle(&found(&[("fast/v9", nothing)]));
+
+    assert_eq!(host.recorded, []);
+    assert_eq!(defects(&plan), [("/mnt/fast/v9", &Defect::NoSpace)]);
 }

@@ -1,16 +1,16 @@
 //! Any sequence of scans and tenants: what must hold after every step.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::super::super::found::{Found, Sight};
-use super::super::{LocalVolume, Seen};
+use super::super::{LocalVolume, Seen, VolumeName};
 use super::world::*;
 use crate::volume::{CleanReason, HealthReason};
 
 /// The sources of the storm, some of which lie within others.
 fn sources() -> Vec<Seen> {
-    let mut partition = device(6);
-    partition.facts.disk = Some(device(5).facts.device);
     vec![
         mounted(1),
         directory(1, "/a"),
@@ -20,7 +20,7 @@ fn sources() -> Vec<Seen> {
         full(mounted(3)),
         device(4),
         device(5),
-        partition,
+        partition(6, &device(5)),
         directory(4, "/on-the-device"),
     ]
 }
@@ -118,7 +118,7 @@ impl Storm {
 fn overlap(one: &Seen, other: &Seen) -> bool {
     let (one, other) = (&one.facts, &other.facts);
     let nested = one.root.starts_with(&other.root) || other.root.starts_with(&one.root);
-    let parted = one.disk == Some(other.device) || other.disk == Some(one.device);
+    let parted = one.place.disk == other.place.on || other.place.disk == one.place.on;
     (one.device == other.device && nested) || parted
 }
 
@@ -127,7 +127,7 @@ fn source_of(volume: &LocalVolume) -> Seen {
     sources().into_iter().find(|seen| seen.facts.fingerprint.identity() == identity).unwrap()
 }
 
-fn check(storm: &Storm, found: &Found) -> Result<(), TestCaseError> {
+fn check(storm: &Storm, found: &Found, before: &BTreeSet<VolumeName>) -> Result<(), TestCaseError> {
     let offered: Vec<_> = storm.host.recorded.iter().filter(|v| v.is_claimable()).collect();
     for volume in &offered {
         let at = found.candidates.iter().find(|candidate| candidate.path == volume.status.path);
@@ -135,8 +135,19 @@ fn check(storm: &Storm, found: &Found) -> Result<(), TestCaseError> {
             if seen.facts.fingerprint.identity() == volume.status.fingerprint.identity());
         prop_assert!(is_there, "{} is offered and not there", volume.name);
     }
+    let fresh = offered.iter().filter(|volume| !before.contains(&volume.name));
+    for plain in fresh.filter(|volume| !source_of(volume).facts.place.attached) {
+        let path = &plain.status.path;
+        let stood = |volume: &&LocalVolume| {
+            let attached = source_of(volume).facts.place.attached;
+            (attached && volume.status.path == *path) || volume.status.other_paths.contains(path)
+        };
+        let stood = storm.host.recorded.iter().find(stood);
+        prop_assert!(stood.is_none(), "{} is offered beneath a lost mount", plain.name);
+    }
     for (index, one) in offered.iter().enumerate() {
-        let held = storm.host.recorded.iter().filter(|v| v.spec.claim.is_some() && v.is_healthy());
+        // Whether it is seen or not: a mount that is lost on the host may be in use in a pod.
+        let held = storm.host.recorded.iter().filter(|v| v.spec.claim.is_some());
         for other in offered[index + 1..].iter().copied().chain(held) {
             let (seen, overlaps) = (source_of(one), source_of(other));
             prop_assert!(!overlap(&seen, &overlaps), "{} and {} overlap", one.name, other.name);
@@ -157,12 +168,14 @@ proptest! {
         let mut storm = Storm { host: Host::new(), there: Vec::new() };
         for step in steps {
             let held: Vec<_> = storm.host.recorded.iter().filter(|v| v.spec.claim.is_some()).map(|v| v.name.clone()).collect();
+            let before: BTreeSet<_> =
+                storm.host.recorded.iter().map(|volume| volume.name.clone()).collect();
             let is_scan = matches!(step, Step::Scan(_) | Step::Blink(_) | Step::Pool(_));
             storm.take(step);
             if is_scan {
                 let found = storm.found();
                 storm.host.settle(&found);
-                check(&storm, &found)?;
+                check(&storm, &found, &before)?;
                 for name in held {
                     prop_assert!(storm.host.recorded.iter().any(|volume| volume.name == name));
                 }

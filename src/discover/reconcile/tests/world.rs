@@ -9,7 +9,7 @@ use crate::pool::{Accept, FsType};
 use crate::source::Facts;
 use crate::volume::{
     Bytes, CleanMethod, DeviceIdentity, FilesystemIdentity, Fingerprint, HealthReason, NewVolumes,
-    Phase, PoolName,
+    Phase, Place, PoolName,
 };
 
 pub(crate) const GIB: u64 = 1 << 30;
@@ -31,8 +31,14 @@ pub(crate) fn directory(minor: u32, root: &str) -> Seen {
 /// A file system of its own, mounted.
 pub(crate) fn mounted(minor: u32) -> Seen {
     let mut seen = directory(minor, "/");
-    seen.facts.is_mount = true;
+    attach(&mut seen);
     seen
+}
+
+/// Makes it a mount.
+pub(crate) fn attach(seen: &mut Seen) {
+    seen.facts.is_mount = true;
+    seen.facts.place.attached = true;
 }
 
 /// The blank block device `8:minor` of 10 GiB.
@@ -40,6 +46,13 @@ pub(crate) fn device(minor: u32) -> Seen {
     let device = DeviceIdentity::Serial(format!("serial-{minor}"));
     let size = Bytes(10 * GIB);
     seen(minor, "/", Fingerprint::Device { device, size }, size.0, None)
+}
+
+/// The partition `8:minor` of `disk`, blank.
+pub(crate) fn partition(minor: u32, disk: &Seen) -> Seen {
+    let mut seen = device(minor);
+    seen.facts.place.disk.clone_from(&disk.facts.place.on);
+    seen
 }
 
 fn seen(
@@ -53,7 +66,12 @@ fn seen(
         fingerprint,
         device: DeviceNumber { major: 8, minor },
         root: PathBuf::from(root),
-        disk: None,
+        place: Place {
+            on: [format!("filesystem uuid-{minor}"), format!("number 8:{minor}")].into(),
+            root: root.to_owned(),
+            disk: BTreeSet::new(),
+            attached: fs_type.is_none(),
+        },
         is_mount: false,
         size: Bytes(size),
         fs_type: fs_type.map(str::to_owned),
@@ -99,8 +117,13 @@ impl Host {
     }
 
     pub(crate) fn plan(&self, found: &Found) -> Plan {
-        let world =
-            World { node: &self.node, pools: &self.pools, findings: &self.findings, now: self.now };
+        let world = World {
+            node: &self.node,
+            pools: &self.pools,
+            findings: &self.findings,
+            tenants: &[PathBuf::from("/kubelet")],
+            now: self.now,
+        };
         reconcile(found, &self.recorded, world)
     }
 
@@ -127,6 +150,10 @@ impl Host {
                 Change::Order(name, policy) => {
                     let volume = self.named(&name);
                     volume.spec = volume.ordered_clean(policy);
+                }
+                Change::Withdraw(name) => {
+                    let volume = self.named(&name);
+                    volume.spec = volume.withdrawn_clean();
                 }
                 Change::Remove(name) => {
                     let held = self.named(&name).spec.claim.is_some();
