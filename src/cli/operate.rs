@@ -36,7 +36,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
             said("forgotten", answer.volume)?;
         }
         // They ask nobody; see `super::execute`.
-        Command::Standalone(_) | Command::CheckConfig { .. } => {}
+        Command::Standalone(_) | Command::CheckConfig { .. } | Command::Crd => {}
     }
     Ok(())
 }

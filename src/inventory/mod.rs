@@ -5,6 +5,11 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+#[expect(
+    unreachable_pub,
+    reason = "what kube derives repeats the visibility of what it derives from"
+)]
+pub mod crd;
 pub mod embedded;
 
 use std::future::Future;

@@ -53,6 +53,7 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
             own_mounts: Vec::new(),
             root: None,
             format: None,
+            node_uid: None,
         },
     }
 }

@@ -8,12 +8,14 @@ mod condition;
 mod fingerprint;
 mod id;
 mod policy;
+mod schema;
 mod transition;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use capacity::{Bytes, CapacityRange, InvalidBytes, share};
@@ -65,7 +67,7 @@ pub struct Spec {
 }
 
 /// What a claim gets from a volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// A directory.
     Filesystem,
@@ -83,7 +85,7 @@ impl fmt::Display for Mode {
 }
 
 /// Who holds a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
     /// The name that the container orchestrator gave, unique among all claims.
@@ -99,11 +101,13 @@ pub struct Claim {
 }
 
 /// The Kubernetes object that a claim is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct PersistentVolumeClaim {
     /// Its namespace.
+    #[schemars(length(max = 63))]
     pub namespace: String,
     /// Its name.
+    #[schemars(length(max = 253))]
     pub name: String,
 }
 
@@ -140,10 +144,13 @@ pub struct Status {
     /// The file system that Berth made on it for a tenancy; only for a device in a `Filesystem` pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// The UID of the Kubernetes Node on which it was seen: a Node that comes back under the same name is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_uid: Option<String>,
 }
 
 /// A wipe under way. It survives a crash, so that the next agent knows what was begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cleaning {
     /// The tenancy after which it cleans.
@@ -164,7 +171,7 @@ pub struct Cleaning {
 }
 
 /// A mount that `reformat` takes away and makes again on the new file system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Remount {
     /// The device, as the mount table names it, for example `/dev/sdb`.
@@ -180,7 +187,7 @@ pub struct Remount {
 }
 
 /// One place at which a volume is mounted for its tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Published {
     /// The absolute path.
@@ -196,7 +203,7 @@ pub struct Published {
 }
 
 /// The access modes of the CSI specification that one node can honour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum AccessMode {
     /// `SINGLE_NODE_WRITER`.
     SingleNodeWriter,
@@ -209,7 +216,7 @@ pub enum AccessMode {
 }
 
 /// Owner, mode and extended attributes (ACLs among them) of a volume's root directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RootAttributes {
     /// Numeric owner.
@@ -224,7 +231,7 @@ pub struct RootAttributes {
 }
 
 /// The file system that Berth made on a device for a tenancy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Format {
     /// The tenancy for which it was made.

@@ -172,6 +172,7 @@ pub(super) fn volume(
         own_mounts: seen.mounts.clone(),
         root: seen.root.clone(),
         format: None,
+        node_uid: None,
     };
     Some(LocalVolume { name, spec, status })
 }
