@@ -11,6 +11,7 @@ pub(crate) mod contract;
 )]
 pub mod crd;
 pub mod embedded;
+pub mod kubernetes;
 
 use std::future::Future;
 
