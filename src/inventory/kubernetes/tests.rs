@@ -95,6 +95,14 @@ macro_rules! cluster {
 }
 use cluster;
 
+/// A store of which memory has been filled and whose watch brings nothing any longer.
+async fn with_a_dead_watch(place: &Cluster) -> Kubernetes {
+    let store = place.open().await;
+    store.list().await.unwrap();
+    store.running.following.abort();
+    store
+}
+
 fn volume(number: usize) -> LocalVolume {
     named(&format!("v{number}"), Bytes(1 << 30))
 }

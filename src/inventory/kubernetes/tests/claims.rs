@@ -139,7 +139,7 @@ async fn a_claim_that_crashed_after_its_reservation_is_finished_by_the_next_call
     store.running.api.reserve(&wish("pvc-1", &volumes[0])).await.unwrap();
     drop(store);
 
-    let next = place.open().await;
+    let next = with_a_dead_watch(&place).await;
     let claimed = claim_on(&next, "pvc-1", &volumes[1]).await;
 
     let holder = volumes[0].volume.name.clone();

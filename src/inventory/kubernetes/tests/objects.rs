@@ -126,15 +126,35 @@ async fn what_people_wrote_on_an_object_stays() {
 #[tokio::test]
 async fn a_change_by_a_person_is_a_conflict_for_who_has_not_read_it_and_is_read_afterwards() {
     let (place, store) = cluster!();
-    let added = store.add(volume(1)).await.unwrap();
-    place.patch(&added.volume, json!({"spec": {"cordoned": true}})).await.unwrap();
+    let mut volumes = Vec::new();
+    for number in 0..4 {
+        volumes.push(store.add(volume(number)).await.unwrap());
+    }
+    let store = with_a_dead_watch(&place).await;
+    for added in &volumes {
+        place.patch(&added.volume, json!({"spec": {"cordoned": true}})).await.unwrap();
+    }
 
-    let spec = held_by("pvc-1", &added);
-    let decided = store.decide(&added.volume.name, added.version, spec).await;
-    let read = store.get(&added.volume.name).await.unwrap();
+    let name = |number: usize| &volumes[number].volume.name;
+    let version = volumes[0].version;
+    let decided = [
+        store.decide(name(0), version, held_by("pvc-1", &volumes[0])).await.map(drop),
+        store
+            .decide(name(1), volumes[1].version, volumes[1].volume.ordered_clean(delete()))
+            .await
+            .map(drop),
+        store
+            .observe(name(2), volumes[2].version, volumes[2].volume.status.clone())
+            .await
+            .map(drop),
+        store.remove(name(3), volumes[3].version).await,
+    ];
 
-    assert!(matches!(decided, Err(Error::Conflict(_))), "{decided:?}");
-    assert!(read.volume.spec.cordoned);
+    for (number, decided) in decided.into_iter().enumerate() {
+        assert!(matches!(decided, Err(Error::Conflict(_))), "{number}: {decided:?}");
+        let read = store.get(name(number)).await.unwrap();
+        assert!(read.volume.spec.cordoned, "{number} is read as it was");
+    }
 }
 
 #[tokio::test]
