@@ -69,7 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "volume",
         ],
     ),
-    ("cli", &["csi", "pool", "volume", "observe"]),
+    ("cli", &["csi", "inventory", "pool", "volume", "observe"]),
     (
         "roles",
         &[
@@ -166,6 +166,22 @@ fn only_the_host_module_calls_the_kernel_or_is_unsafe() {
         }
     }
     assert!(wrong.is_empty(), "the kernel is called outside src/host:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_inventory_and_the_roles_speak_to_kubernetes() {
+    let mut wrong = Vec::new();
+    for (name, text) in files("src", "rs") {
+        if matches!(module(&name), "inventory" | "cluster" | "roles") {
+            continue;
+        }
+        for line in code(&text) {
+            if line.contains("kube::") || line.contains("k8s_openapi::") {
+                wrong.push(format!("{name}: {}", line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "Kubernetes is known elsewhere:\n{}", wrong.join("\n"));
 }
 
 #[test]

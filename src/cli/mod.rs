@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::csi::Endpoint;
+use crate::inventory::crd;
 use crate::observe::http;
 use crate::observe::log::{Format, Level};
 use crate::volume::{NodeName, PoolName, VolumeId, VolumeName};
@@ -66,6 +67,8 @@ pub enum Command {
     Uncordon(Named),
     /// Drop the record of a Lost volume, for a disk that will never come back
     Forget(Named),
+    /// Print the CustomResourceDefinition of LocalVolume, as deploy/crd.yaml has it
+    Crd,
     /// Say what a pools.yaml means, or what is wrong with it
     CheckConfig {
         /// The file.
@@ -257,8 +260,13 @@ fn execute<F>(
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    if let Command::CheckConfig { file } = command {
-        return Ok(output::print(&check::report(&file)?)?);
+    match &command {
+        Command::CheckConfig { file } => return Ok(output::print(&check::report(file)?)?),
+        Command::Crd => {
+            let yaml = crd::yaml().map_err(anyhow::Error::from_boxed)?;
+            return Ok(output::print(&yaml)?);
+        }
+        _ => {}
     }
     // Two threads: what blocks is elsewhere, and calls are short.
     let runtime =

@@ -42,7 +42,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
             said("is forgotten", &read(answer.volume)?)?;
         }
         // They ask nobody; see `super::execute`.
-        Command::Standalone(_) | Command::CheckConfig { .. } => {}
+        Command::Standalone(_) | Command::CheckConfig { .. } | Command::Crd => {}
     }
     Ok(())
 }

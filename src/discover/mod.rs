@@ -55,6 +55,7 @@ pub struct Discovery<I> {
     metrics: Metrics,
     rescan: Duration,
     tenants: Vec<PathBuf>,
+    node_uid: watch::Receiver<Option<String>>,
     attempts: Attempts,
     prober: Prober,
     ready: Arc<watch::Sender<bool>>,
@@ -85,6 +86,7 @@ impl<I: Inventory> Discovery<I> {
             metrics,
             rescan: RESCAN,
             tenants: Vec::new(),
+            node_uid: watch::channel(None).1,
             attempts: Attempts::new(DEADLINE),
             prober: Prober::default(),
             ready: Arc::new(watch::Sender::new(false)),
@@ -109,6 +111,12 @@ impl<I: Inventory> Discovery<I> {
     #[must_use]
     pub fn tenants_beneath(self, tenants: Vec<PathBuf>) -> Self {
         Self { tenants, ..self }
+    }
+
+    /// Records with each volume the UID of the Node object that this node is.
+    #[must_use]
+    pub fn of_node(self, uid: watch::Receiver<Option<String>>) -> Self {
+        Self { node_uid: uid, ..self }
     }
 
     /// The prober that it uses, so that others share its memory of what hangs.
@@ -138,11 +146,13 @@ impl<I: Inventory> Discovery<I> {
 
     async fn find(&self) {
         let mut pools = self.pools.clone();
+        let mut node_uid = self.node_uid.clone();
         let mut wake = Wake::open();
         let mut due = Instant::now();
         let mut unfinished: u32 = 0;
         loop {
             let current = Arc::clone(&pools.borrow_and_update());
+            node_uid.mark_unchanged();
             wake.watch(&self.attempts, &current).await;
             let began = Instant::now();
             let thorough = began >= due;
@@ -157,6 +167,7 @@ impl<I: Inventory> Discovery<I> {
                 // As long a rest as the work took: a host that changes all the time is not scanned all the time.
                 () = async { wake.changed().await; sleep(took.min(PAUSES.1)).await } => {}
                 () = changed(&mut pools) => due = Instant::now(),
+                () = changed(&mut node_uid) => {}
                 () = sleep_until(due), if finished => {}
             }
         }
@@ -189,8 +200,10 @@ impl<I: Inventory> Discovery<I> {
         let scan = scan(&self.attempts, pools, &volumes, &depths.collect()).await?;
         let round = Arc::new(Round::new(Arc::clone(&scan.mounts)));
         let findings = self.probe(&volumes, &scan, &round, thorough).await;
+        let node_uid = self.node_uid.borrow().clone();
         let world = World {
             node: &self.node,
+            node_uid: node_uid.as_deref(),
             pools,
             findings: &findings,
             tenants: &self.tenants,
@@ -267,9 +280,9 @@ async fn pause(unfinished: u32) {
     sleep(PAUSES.0.saturating_mul(factor).min(PAUSES.1)).await;
 }
 
-/// Waits until the configuration changes; for ever where nothing can change it any more.
-async fn changed(pools: &mut watch::Receiver<Arc<Pools>>) {
-    if pools.changed().await.is_err() {
+/// Waits for news; for ever where nothing can change it any more.
+async fn changed<T>(news: &mut watch::Receiver<T>) {
+    if news.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -32,6 +32,8 @@ use unknown::Fresh;
 pub struct World<'a> {
     /// This node.
     pub node: &'a NodeName,
+    /// The UID of the Node object that it is, where that is known.
+    pub node_uid: Option<&'a str>,
     /// Its pools.
     pub pools: &'a Pools,
     /// What probes found of recorded volumes, where they were probed.

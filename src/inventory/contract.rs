@@ -21,8 +21,16 @@ pub(crate) trait Place: Send + Sync {
     /// The store under test.
     type Store: Inventory;
 
+    /// How many volumes a storm is of.
+    const MANY: usize = 1000;
+
     /// An empty place.
     fn new() -> Self;
+
+    /// Why there can be no such place here, if so: then its tests are skipped.
+    fn missing() -> Option<String> {
+        None
+    }
 
     /// Opens the store that is kept here, at first or again.
     fn open(&self) -> impl Future<Output = Self::Store> + Send;
@@ -54,7 +62,7 @@ macro_rules! contract {
             a_claim_name_may_be_used_again_once_its_volume_is_released,
             a_claim_name_may_be_used_again_once_its_volume_is_removed,
             a_claim_name_is_still_taken_after_a_reopen,
-            a_thousand_claims_at_once_get_a_thousand_volumes,
+            as_many_claims_as_volumes_at_once_get_one_each,
             a_watch_begins_with_everything_and_tells_each_change_once_in_order,
             a_watch_that_begins_amid_changes_misses_none,
             a_watcher_that_fell_behind_ends_with_everything,
@@ -64,7 +72,10 @@ macro_rules! contract {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                $crate::inventory::contract::$test::<$place>().await;
+                match <$place as $crate::inventory::contract::Place>::missing() {
+                    Some(why) => eprintln!("skipped: {why}"),
+                    None => $crate::inventory::contract::$test::<$place>().await,
+                }
             }
         )*
     };

@@ -5,7 +5,13 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+#[expect(
+    unreachable_pub,
+    reason = "what kube derives repeats the visibility of what it derives from"
+)]
+pub mod crd;
 pub mod embedded;
+pub mod kubernetes;
 pub mod replica;
 
 use std::future::Future;

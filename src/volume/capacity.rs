@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A number of bytes.
@@ -70,7 +71,7 @@ impl fmt::Display for Bytes {
 }
 
 /// The sizes that a claim accepts (CSI specification, `CapacityRange`); the absence of a bound is `None`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CapacityRange {
     /// The least capacity, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

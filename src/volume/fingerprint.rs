@@ -18,6 +18,7 @@ pub enum Fingerprint {
         /// The file system that it lies on.
         filesystem: FilesystemIdentity,
         /// Its inode number.
+        #[serde(with = "inode")]
         inode: u64,
         /// When it was made, in nanoseconds since the epoch: tells it from a later directory that was given the same
         /// inode number. Absent for the root of a file system with a UUID (which lives and dies with it) and where the
@@ -182,6 +183,22 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+/// An inode number in JSON is text: it may need all 64 bits, and readers of JSON, the Kubernetes API server among them,
+/// keep whole numbers exactly to 63 bits at most. A rounded number would make another volume of the same directory.
+mod inode {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes every field so")]
+    pub(super) fn serialize<S: Serializer>(inode: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(inode)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| de::Error::invalid_value(de::Unexpected::Str(&text), &"an inode"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,7 +244,8 @@ mod tests {
 
     #[test]
     fn a_fingerprint_survives_being_written_down() {
-        for print in [directory("u", 2, None), directory("u", 2, Some(-1)), device("s", 10)] {
+        for print in [directory("u", 2, None), directory("u", u64::MAX, Some(-1)), device("s", 10)]
+        {
             let text = serde_json::to_string(&print).unwrap();
             assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), print);
         }

@@ -41,7 +41,6 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
         },
         status: Status {
             path: format!("/mnt/fast/{entry}"),
-            node_uid: None,
             fingerprint,
             place: None,
             other_paths: BTreeSet::new(),
@@ -58,6 +57,7 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
             own_mounts: Vec::new(),
             root: None,
             format: None,
+            node_uid: None,
         },
     }
 }

@@ -9,12 +9,14 @@ mod fingerprint;
 mod id;
 mod place;
 mod policy;
+mod schema;
 mod transition;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use capacity::{Bytes, CapacityRange, InvalidBytes, share};
@@ -71,7 +73,7 @@ pub struct Spec {
 }
 
 /// What a claim gets from a volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// A directory.
     Filesystem,
@@ -89,7 +91,7 @@ impl fmt::Display for Mode {
 }
 
 /// Who holds a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
     /// The name that the container orchestrator gave, unique among all claims.
@@ -105,11 +107,13 @@ pub struct Claim {
 }
 
 /// The Kubernetes object that a claim is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct PersistentVolumeClaim {
     /// Its namespace.
+    #[schemars(length(max = 63))]
     pub namespace: String,
     /// Its name.
+    #[schemars(length(max = 253))]
     pub name: String,
 }
 
@@ -119,9 +123,6 @@ pub struct PersistentVolumeClaim {
 pub struct Status {
     /// Where it was last seen: the entry in its pool's directory. Always UTF-8; other names are not offered.
     pub path: String,
-    /// The UID of the Node object that its agent served when it was last seen; absent without Kubernetes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_uid: Option<String>,
     /// What it is.
     pub fingerprint: Fingerprint,
     /// Where it lies; absent until an agent that records it has seen the volume.
@@ -160,10 +161,13 @@ pub struct Status {
     /// The file system that Berth made on it for a tenancy; only for a device in a `Filesystem` pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// The UID of the Kubernetes Node on which it was seen: a Node that comes back under the same name is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_uid: Option<String>,
 }
 
 /// A wipe under way. It survives a crash, so that the next agent knows what was begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cleaning {
     /// The tenancy after which it cleans.
@@ -184,7 +188,7 @@ pub struct Cleaning {
 }
 
 /// A mount that `reformat` takes away and makes again on the new file system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Remount {
     /// The device, as the mount table names it, for example `/dev/sdb`.
@@ -203,7 +207,7 @@ pub struct Remount {
 }
 
 /// One place at which a volume is mounted for its tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Published {
     /// The absolute path.
@@ -223,7 +227,7 @@ pub struct Published {
 }
 
 /// The access modes of the CSI specification that one node can honour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum AccessMode {
     /// `SINGLE_NODE_WRITER`.
     SingleNodeWriter,
@@ -236,7 +240,7 @@ pub enum AccessMode {
 }
 
 /// Owner, mode and extended attributes (ACLs among them) of a volume's root directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RootAttributes {
     /// Numeric owner.
@@ -251,7 +255,7 @@ pub struct RootAttributes {
 }
 
 /// The file system that Berth made on a device for a tenancy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Format {
     /// The tenancy for which it was made.

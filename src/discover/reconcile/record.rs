@@ -75,6 +75,9 @@ fn status(
     let facts = &here.seen.facts;
     let mut status = volume.status.clone();
     status.path.clone_from(&here.candidate.path);
+    if let Some(uid) = world.node_uid {
+        status.node_uid = Some(uid.to_owned());
+    }
     status.other_paths.clone_from(here.other_paths);
     status.fingerprint = facts.fingerprint.clone();
     status.place = Some(facts.place.clone());

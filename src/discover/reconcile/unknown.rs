@@ -183,7 +183,6 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
     let present = format!("{path} is present and can be read");
     let status = Status {
         path: path.clone(),
-        node_uid: None,
         fingerprint: seen.facts.fingerprint.clone(),
         place: Some(seen.facts.place.clone()),
         other_paths,
@@ -205,6 +204,7 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
         own_mounts: world.own_mounts(seen),
         root: seen.root.clone(),
         format: None,
+        node_uid: world.node_uid.map(str::to_owned),
     };
     Some(LocalVolume { name, spec, status })
 }

@@ -126,6 +126,7 @@ async fn a_scan_of_what_is_settled_looks_into_nothing() {
     let first = scanned(&attempts, &pools, &[]).await;
     let world = World {
         node: &"node-a".parse().unwrap(),
+        node_uid: None,
         pools: &pools,
         findings: &BTreeMap::new(),
         tenants: &[],

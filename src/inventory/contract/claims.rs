@@ -113,11 +113,10 @@ pub(crate) async fn a_claim_name_is_still_taken_after_a_reopen<P: Place>() {
     );
 }
 
-pub(crate) async fn a_thousand_claims_at_once_get_a_thousand_volumes<P: Place>() {
-    const COUNT: usize = 1000;
-    let (_place, store, volumes) = with_volumes::<P>(COUNT).await;
+pub(crate) async fn as_many_claims_as_volumes_at_once_get_one_each<P: Place>() {
+    let (_place, store, volumes) = with_volumes::<P>(P::MANY).await;
 
-    let outcomes = at_once((0..COUNT).map(|number| {
+    let outcomes = at_once((0..P::MANY).map(|number| {
         let store = store.clone();
         // Ten claims set out from one volume, so that most of them meet others on their way.
         let start = number / 10 * 10;
@@ -126,8 +125,8 @@ pub(crate) async fn a_thousand_claims_at_once_get_a_thousand_volumes<P: Place>()
     }))
     .await;
 
-    assert_eq!(outcomes.iter().collect::<BTreeSet<_>>().len(), COUNT);
-    assert_eq!(held(&store.list().await.unwrap()).len(), COUNT);
+    assert_eq!(outcomes.iter().collect::<BTreeSet<_>>().len(), P::MANY);
+    assert_eq!(held(&store.list().await.unwrap()).len(), P::MANY);
 }
 
 /// Claims the first of `volumes` that nobody else has claimed meanwhile.

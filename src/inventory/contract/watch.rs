@@ -90,15 +90,15 @@ pub(crate) async fn a_watch_that_begins_amid_changes_misses_none<P: Place>() {
 }
 
 pub(crate) async fn a_watcher_that_fell_behind_ends_with_everything<P: Place>() {
-    const COUNT: usize = 1500;
+    let count = P::MANY * 3 / 2;
     let (_place, store, _) = with_volumes::<P>(0).await;
     let mut events = store.watch();
     let mut watcher = Watcher::default();
     watcher.told(soon(events.next()).await.unwrap());
 
-    storm(store.clone(), COUNT).await;
+    storm(store.clone(), count).await;
 
-    let watcher = watcher.listen(events, COUNT).await;
+    let watcher = watcher.listen(events, count).await;
     assert_eq!(watcher.knows(), store.list().await.unwrap());
 }
 

@@ -119,6 +119,7 @@ impl Host {
     pub(crate) fn plan(&self, found: &Found) -> Plan {
         let world = World {
             node: &self.node,
+            node_uid: None,
             pools: &self.pools,
             findings: &self.findings,
             tenants: &[PathBuf::from("/kubelet")],

@@ -1,0 +1,136 @@
+//! One object of the API server, as the store uses it.
+
+use kube::api::ObjectMeta;
+use kube::core::DeserializeGuard;
+
+use super::super::{Recorded, Version, crd};
+use crate::volume::{ClaimName, LocalVolume, Spec, VolumeName};
+
+/// What keeps the object of a claimed volume from going away by mistake: see [`finalizers`].
+pub(super) const FINALIZER: &str = "berth.dev/claimed";
+
+/// An object at one version.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) name: VolumeName,
+    pub(super) version: Version,
+    pub(super) uid: String,
+    pub(super) finalizers: Vec<String>,
+    /// Whether it goes as soon as its last finalizer does.
+    pub(super) deleting: bool,
+    pub(super) content: Content,
+}
+
+/// What an object says.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    /// A volume.
+    Volume(Box<LocalVolume>),
+    /// A volume that is being added: it has no status yet.
+    Incomplete(Box<Spec>),
+    /// Nothing that this release understands.
+    Unreadable(String),
+}
+
+/// Why an object cannot even be an entry. The API server never answers so.
+#[derive(Debug, thiserror::Error)]
+#[error("object {name:?} has no name, version or identity that Berth knows")]
+pub(super) struct NoEntry {
+    name: String,
+}
+
+impl Entry {
+    /// The object as the API server gave it.
+    pub(super) fn read(object: DeserializeGuard<crd::Object>) -> Result<Self, NoEntry> {
+        match object.0 {
+            Ok(object) => {
+                let content = Content::read(&object);
+                Self::of(object.metadata, content)
+            }
+            Err(invalid) => Self::of(invalid.metadata, Content::Unreadable(invalid.error)),
+        }
+    }
+
+    fn of(metadata: ObjectMeta, content: Content) -> Result<Self, NoEntry> {
+        let name = metadata.name.unwrap_or_default();
+        let version = metadata.resource_version.as_deref().and_then(version);
+        match (name.parse(), version, metadata.uid) {
+            (Ok(name), Some(version), Some(uid)) => Ok(Self {
+                name,
+                version,
+                uid,
+                finalizers: metadata.finalizers.unwrap_or_default(),
+                deleting: metadata.deletion_timestamp.is_some(),
+                content,
+            }),
+            _ => Err(NoEntry { name }),
+        }
+    }
+
+    /// The volume, if the object is one: complete, readable, and not gone already but for somebody's finalizer.
+    pub(super) fn volume(&self) -> Option<&LocalVolume> {
+        match &self.content {
+            Content::Volume(volume) if !self.deleting || volume.spec.claim.is_some() => {
+                Some(volume)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn recorded(&self) -> Option<Recorded> {
+        let volume = self.volume()?.clone();
+        Some(Recorded { volume, version: self.version })
+    }
+
+    /// What was decided, as far as it can be read.
+    pub(super) fn spec(&self) -> Option<&Spec> {
+        match &self.content {
+            Content::Volume(volume) => Some(&volume.spec),
+            Content::Incomplete(spec) => Some(spec),
+            Content::Unreadable(_) => None,
+        }
+    }
+
+    pub(super) fn claim_name(&self) -> Option<&ClaimName> {
+        Some(&self.spec()?.claim.as_ref()?.name)
+    }
+}
+
+impl Content {
+    fn read(object: &crd::Object) -> Self {
+        match object.volume() {
+            Ok(Some(volume)) => Self::Volume(Box::new(volume)),
+            Ok(None) => Self::Incomplete(Box::new(Spec::from(&object.spec))),
+            Err(error) => Self::Unreadable(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Entry {
+    /// The object of a volume at this version.
+    pub(super) fn of_volume(volume: &LocalVolume, version: u64) -> Self {
+        Self {
+            name: volume.name.clone(),
+            version: Version(version),
+            uid: "uid-1".to_owned(),
+            finalizers: finalizers(&[], &volume.spec),
+            deleting: false,
+            content: Content::Volume(Box::new(volume.clone())),
+        }
+    }
+}
+
+/// Resource versions of one kind of object are whole numbers that grow; Kubernetes promises it since 1.35 (KEP-5504) and
+/// etcd has always made them so.
+pub(super) fn version(text: &str) -> Option<Version> {
+    text.parse().ok().map(Version)
+}
+
+/// The finalizers of an object whose spec becomes `spec`: ours as long as somebody holds the volume, so that a deletion
+/// by mistake waits for the end of the claim; others' stay.
+pub(super) fn finalizers(now: &[String], spec: &Spec) -> Vec<String> {
+    let others = now.iter().filter(|finalizer| *finalizer != FINALIZER).cloned();
+    let ours = spec.claim.is_some().then(|| FINALIZER.to_owned());
+    others.chain(ours).collect()
+}
