@@ -1,6 +1,7 @@
-//! Compiles `proto/` to Rust in `OUT_DIR`, without a protoc: `csi.v1.rs` and `berth.v1alpha1.rs` (messages, clients,
-//! servers), `csi.v1.debug.rs` (a `Debug` that keeps secrets to itself) and `berth_descriptors.bin` (what was compiled,
-//! which a test compares with the specification). `src/csi/proto.rs` includes them.
+//! Compiles `proto/` to Rust in `OUT_DIR`, without a protoc: `csi.v1.rs`, `berth.v1alpha1.rs` and `pluginregistration.rs`
+//! (messages, clients, servers), `csi.v1.debug.rs` (a `Debug` that keeps secrets to itself) and `berth_descriptors.bin`
+//! (what was compiled, which a test compares with the specification). `src/csi/proto.rs` and `src/kubelet/service.rs`
+//! include them.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -9,7 +10,8 @@ use std::{env, fs};
 
 use protox::prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor};
 
-const PROTOS: [&str; 2] = ["proto/csi.proto", "proto/operator.proto"];
+const PROTOS: [&str; 3] =
+    ["proto/csi.proto", "proto/operator.proto", "proto/pluginregistration.proto"];
 
 /// The field option that marks a secret.
 const SECRET: &str = "csi.v1.csi_secret";

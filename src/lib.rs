@@ -27,6 +27,7 @@
 //! | cleaner | the watch, ends of wipes, mounts, a timer | the inventory; one thread a wipe |
 //! | store | a bounded queue | the file, one transaction for all that waits; watchers |
 //! | configuration | a timer, SIGHUP | everybody, the pools (`tokio::sync::watch`) |
+//! | registration | the kubelet's calls, the socket's directory, a timer | readiness (`tokio::sync::watch`) |
 //! | metrics, HTTP | the watch; connections | Prometheus |
 
 pub mod claim;
@@ -38,6 +39,7 @@ pub mod discover;
 pub mod health;
 pub mod host;
 pub mod inventory;
+pub mod kubelet;
 pub mod observe;
 pub mod pool;
 pub mod publish;
