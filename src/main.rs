@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use berth::{cli, roles};
 
 fn main() -> ExitCode {
-    cli::run(roles::standalone::run)
+    cli::run(roles::run)
 }

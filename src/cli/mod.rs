@@ -3,25 +3,28 @@
 mod check;
 pub mod client;
 mod operate;
+mod options;
 mod output;
 mod table;
 
-use std::path::{Component, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+use options::seconds;
+pub use options::{
+    AgentOptions, CommonOptions, ControllerOptions, NodeOptions, RegistrationMode,
+    StandaloneOptions,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::csi::Endpoint;
 use crate::inventory::crd;
-use crate::observe::http;
-use crate::observe::log::{Format, Level};
 use crate::volume::{NodeName, PoolName, VolumeId, VolumeName};
 
 /// Where the server listens, and the commands look for it.
 const ENDPOINT: &str = "unix:///run/berth/csi.sock";
-/// Where the orchestrator that is met most mounts volumes for its tenants.
-const KUBELET: &str = "/var/lib/kubelet";
 
 /// A CSI driver for local volumes: directories, mount points and block devices that an administrator has prepared.
 ///
@@ -53,6 +56,10 @@ Exit status: 0 done, 1 failed, 2 the arguments are wrong.";
 pub enum Command {
     /// Run the driver on this machine: discovery, claims, mounts and wipes in one process, without Kubernetes
     Standalone(StandaloneOptions),
+    /// Run the agent of a Kubernetes node: discovery, mounts and wipes, with the node's volumes as LocalVolume objects
+    Node(NodeOptions),
+    /// Run the controller of a cluster, beside external-provisioner: claims, capacity, nodes that are gone
+    Controller(ControllerOptions),
     /// List the volumes of the inventory
     Volumes(VolumesOptions),
     /// List what is in the pools and not offered, or not as its pool says, with the reason
@@ -74,59 +81,6 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
-}
-
-/// How `berth standalone` runs.
-#[derive(Debug, Clone, Args)]
-pub struct StandaloneOptions {
-    /// The pools: a YAML file, read again when it changes or on SIGHUP
-    #[arg(long, value_name = "FILE", env = "BERTH_CONFIG")]
-    pub config: PathBuf,
-    /// The directory of the inventory, made if it is not there. One server at a time may use it
-    #[arg(long, value_name = "DIR", env = "BERTH_STATE")]
-    pub state: PathBuf,
-    /// The Unix socket to listen on: unix:///PATH. It is made with mode 0600; one that a dead server left is replaced
-    #[arg(long, value_name = "ENDPOINT", env = "BERTH_ENDPOINT", default_value = ENDPOINT)]
-    pub endpoint: Endpoint,
-    /// A socket of its own for the Controller service, which the main one then does not have
-    #[arg(long, value_name = "ENDPOINT", env = "BERTH_CONTROLLER_ENDPOINT")]
-    pub controller_endpoint: Option<Endpoint>,
-    /// The name of this node. It is part of every volume's name and must not change [default: the host's name]
-    #[arg(long, value_name = "NAME", env = "BERTH_NODE")]
-    pub node: Option<NodeName>,
-    /// Serve /metrics, /healthz and /readyz on this address, for example 127.0.0.1:9808 [default: do not]
-    #[arg(long, value_name = "HOST:PORT", env = "BERTH_HTTP")]
-    pub http: Option<http::Address>,
-    /// The name by which orchestrators know the driver
-    #[arg(long, value_name = "NAME", env = "BERTH_DRIVER_NAME", default_value = "berth.dev", value_parser = driver_name)]
-    pub driver_name: String,
-    /// A directory beneath which volumes may be staged and published; may be given several times, in the variable with
-    /// colons between [default: anywhere but in pools and volumes]. A volume that is mounted beneath one, or without any
-    /// beneath /var/lib/kubelet, has a tenant even if its record is lost
-    #[arg(long = "mount-root", value_name = "DIR", env = "BERTH_MOUNT_ROOT", value_delimiter = ':', value_parser = mount_root)]
-    pub mount_roots: Vec<PathBuf>,
-    /// How many volumes are wiped at once
-    #[arg(long, value_name = "N", env = "BERTH_WIPES", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub wipes: u16,
-    /// Seconds between two looks at everything, in case an event was missed
-    #[arg(long, value_name = "SECONDS", env = "BERTH_RESCAN", default_value = "60", value_parser = seconds)]
-    pub rescan: Duration,
-    /// What a line of the log looks like
-    #[arg(long, value_name = "FORMAT", env = "BERTH_LOG_FORMAT", default_value = "text")]
-    pub log_format: Format,
-    /// What is logged, to standard error: error, warn, info, debug, trace, or a filter like berth::clean=debug,info
-    #[arg(long, value_name = "LEVEL", env = "BERTH_LOG", default_value = "info")]
-    pub log_level: Level,
-}
-
-impl StandaloneOptions {
-    /// The directories beneath which whatever is mounted is a tenant's.
-    pub fn tenants_beneath(&self) -> Vec<PathBuf> {
-        match &self.mount_roots[..] {
-            [] => vec![PathBuf::from(KUBELET)],
-            roots => roots.to_vec(),
-        }
-    }
 }
 
 /// Which volumes to list, and how.
@@ -212,39 +166,33 @@ pub struct ServerOptions {
     pub endpoint: Endpoint,
 }
 
-/// A driver's name: at most 63 characters, letters, digits, '.', '-' and '_', a letter first and last (csi-sanity is
-/// that strict).
-fn driver_name(text: &str) -> Result<String, String> {
-    let letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphabetic());
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let right =
-        letter(text.chars().next()) && letter(text.chars().last()) && text.chars().all(legal);
-    if right && text.len() <= 63 {
-        return Ok(text.to_owned());
-    }
-    Err("a driver's name has letters, digits, '.', '-' and '_', begins and ends with a letter, and is at most 63 long".into())
+/// A role that runs until it is told to end.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// `berth standalone`.
+    Standalone(StandaloneOptions),
+    /// `berth node`.
+    Node(NodeOptions),
+    /// `berth controller`.
+    Controller(ControllerOptions),
 }
 
-/// A directory beneath which volumes may be mounted.
-fn mount_root(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
-    if plain { Ok(path) } else { Err("it is an absolute path without `..`".into()) }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse() {
-        Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
-        _ => Err("it is a number of seconds from 1 to 86400".into()),
+impl Role {
+    fn common(&self) -> &CommonOptions {
+        match self {
+            Self::Standalone(options) => &options.common,
+            Self::Node(options) => &options.common,
+            Self::Controller(options) => &options.common,
+        }
     }
 }
 
-/// Reads the arguments of the process and does what they say; `standalone` is what runs the server.
-pub fn run<F>(standalone: impl FnOnce(StandaloneOptions) -> F) -> ExitCode
+/// Reads the arguments of the process and does what they say; `roles` is what runs a role.
+pub fn run<F>(roles: impl FnOnce(Role) -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    match execute(Arguments::parse().command, standalone) {
+    match execute(Arguments::parse().command, roles) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
@@ -253,10 +201,7 @@ where
     }
 }
 
-fn execute<F>(
-    command: Command,
-    standalone: impl FnOnce(StandaloneOptions) -> F,
-) -> anyhow::Result<()>
+fn execute<F>(command: Command, roles: impl FnOnce(Role) -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
@@ -271,12 +216,18 @@ where
     // Two threads: what blocks is elsewhere, and calls are short.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = match command {
-        Command::Standalone(options) => {
-            crate::observe::log::init(options.log_format, &options.log_level)?;
-            runtime.block_on(standalone(options))
+    let role = match command {
+        Command::Standalone(options) => Ok(Role::Standalone(options)),
+        Command::Node(options) => Ok(Role::Node(options)),
+        Command::Controller(options) => Ok(Role::Controller(options)),
+        other => Err(other),
+    };
+    let result = match role {
+        Ok(role) => {
+            crate::observe::log::init(role.common().log_format, &role.common().log_level)?;
+            runtime.block_on(roles(role))
         }
-        other => runtime.block_on(operate::run(other)),
+        Err(other) => runtime.block_on(operate::run(other)),
     };
     // A device that hangs keeps its thread: it is not waited for.
     runtime.shutdown_background();

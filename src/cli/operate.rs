@@ -42,7 +42,11 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
             said("is forgotten", &read(answer.volume)?)?;
         }
         // They ask nobody; see `super::execute`.
-        Command::Standalone(_) | Command::CheckConfig { .. } | Command::Crd => {}
+        Command::Standalone(_)
+        | Command::Node(_)
+        | Command::Controller(_)
+        | Command::CheckConfig { .. }
+        | Command::Crd => {}
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 use clap::CommandFactory;
 
+use super::options::driver_name;
 use super::*;
 
 fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
@@ -31,8 +32,8 @@ fn the_server_needs_a_configuration_and_a_state_directory_and_guesses_the_rest()
     let command = parse(&["standalone", "--config", "p.yaml", "--state", "s"]).unwrap();
 
     let Command::Standalone(options) = command else { panic!() };
-    assert_eq!(options.endpoint.to_string(), ENDPOINT);
-    assert_eq!((options.wipes, options.rescan.as_secs()), (2, 60));
+    assert_eq!(options.common.endpoint.to_string(), ENDPOINT);
+    assert_eq!((options.agent.wipes, options.agent.rescan.as_secs()), (2, 60));
     assert!(parse(&["standalone", "--config", "p.yaml"]).is_err());
 }
 

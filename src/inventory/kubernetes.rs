@@ -233,6 +233,10 @@ impl Inventory for Kubernetes {
         }
     }
 
+    async fn latest(&self, name: &VolumeName) -> Result<Recorded, Error> {
+        self.get_live(name).await
+    }
+
     async fn add(&self, volume: LocalVolume) -> Result<Recorded, Error> {
         const ADDING: &str = "writing its status";
         let mut entry = self.begin_adding(&volume).await?;

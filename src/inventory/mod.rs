@@ -117,7 +117,8 @@ pub trait Inventory: Clone + Send + Sync + 'static {
         spec: Spec,
     ) -> impl Future<Output = Result<Recorded, Error>> + Send;
 
-    /// Replaces what was seen of a volume, if it is still at `version`; else [`Error::Conflict`].
+    /// Replaces what was seen of a volume, if it is still at `version`; else [`Error::Conflict`]. What a store derives
+    /// from a volume for people to read is brought up to date with it.
     fn observe(
         &self,
         name: &VolumeName,

@@ -61,9 +61,11 @@ impl DirectoryWatch {
 
     /// Watches what the directory is now, or its nearest ancestor where it is not there.
     fn follow(&mut self) {
-        if let Some((_, watches)) = &mut self.kernel
-            && let Err(error) = watches.set([self.directory.as_path()])
-        {
+        let Some((_, watches)) = &self.kernel else { return };
+        let set = watches.set(&self.directory);
+        // What was watched before in its place is of no more interest.
+        watches.keep([self.directory.as_path()]);
+        if let Err(error) = set {
             warn!(%error, "the kubelet's directory is not watched: its changes are seen within half a minute");
             self.kernel = None;
         }

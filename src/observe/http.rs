@@ -92,6 +92,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// Listens on `address`, if there is one.
+    pub async fn listen_if_asked(address: Option<Address>) -> Result<Option<Self>, Error> {
+        match address {
+            Some(address) => Self::listen(address).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Listens on `address`.
     pub async fn listen(address: Address) -> Result<Self, Error> {
         match TcpListener::bind(&address.0).await {

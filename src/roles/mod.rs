@@ -1,16 +1,79 @@
 //! Wiring only: which parts run in which role, how they are told to end, and what happens when one of them fails.
 
+mod agent;
+pub mod controller;
+pub mod node;
 pub mod reload;
 pub mod standalone;
 
 use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+use crate::cli::Role;
+use crate::observe::http;
+use crate::observe::metrics::Metrics;
+use crate::pool::Pools;
+use crate::volume::NodeName;
+
+/// Runs a role until a signal ends it.
+pub async fn run(role: Role) -> anyhow::Result<()> {
+    match role {
+        Role::Standalone(options) => standalone::run(options).await,
+        Role::Node(options) => node::run(options).await,
+        Role::Controller(options) => controller::run(options).await,
+    }
+}
+
+/// The name of this host, where none was given for the node.
+fn host_name() -> anyhow::Result<NodeName> {
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").context("the host has no name")?;
+    let name = name.trim().to_lowercase();
+    name.parse().with_context(|| {
+        format!("the host's name {name:?} cannot be a node's: give one with --node")
+    })
+}
+
+/// Starts what takes a changed configuration.
+fn watch_configuration(
+    tasks: &mut Tasks,
+    file: PathBuf,
+    pools: &watch::Sender<Arc<Pools>>,
+    metrics: &Metrics,
+) {
+    let (pools, metrics) = (pools.clone(), metrics.clone());
+    tasks.start("configuration", Ends::Last, |token| {
+        reload::watch_file(file, pools, metrics, token)
+    });
+}
+
+/// Starts the HTTP server, where one was asked for.
+fn serve_http(
+    tasks: &mut Tasks,
+    server: Option<http::Server>,
+    metrics: &Metrics,
+    ready: &watch::Sender<bool>,
+) {
+    let Some(server) = server else { return };
+    let (metrics, ready) = (metrics.clone(), ready.subscribe());
+    tasks.start("HTTP server", Ends::Last, |token| async move {
+        Ok(server.serve(metrics, ready, token).await?)
+    });
+}
+
+/// The name of the signal that asks to end, once one does: for whoever waits before there are tasks.
+async fn signalled() -> anyhow::Result<&'static str> {
+    Ok(Signals::listen()?.next().await)
+}
 
 /// When a task ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

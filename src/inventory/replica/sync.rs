@@ -207,7 +207,11 @@ async fn act<R: Inventory>(
             Ok(Some(now))
         }
         (Step::Publish(volume), _) => replica.remote.add(*volume).await.map(Some),
-        (Step::Take, Some(remote)) => replica.take(&remote).await.map(|_| Some(remote)),
+        (Step::Take, Some(remote)) => {
+            let status = replica.take(&remote).await?.volume.status;
+            // Also where nothing was seen: what people read of the volume follows from what was decided too.
+            replica.remote.observe(name, remote.version, status).await.map(Some)
+        }
         (Step::Tell(status), Some(remote)) => {
             replica.remote.observe(name, remote.version, *status).await.map(Some)
         }
