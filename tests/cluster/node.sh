@@ -72,7 +72,8 @@ K
 }
 
 configure_kubelet() {
-    # failCgroupV1: some machines still mount the version 1 hierarchies. No evictions: the disk is the machine's.
+    # failCgroupV1: some machines still mount the version 1 hierarchies. No evictions and no
+    # collection of images: the disk is the machine's, however full it is, and nothing is pulled a second time.
     cat <<K
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -83,6 +84,7 @@ cgroupsPerQOS: false
 enforceNodeAllocatable: []
 makeIPTablesUtilChains: false
 evictionHard: {memory.available: 1Mi, nodefs.available: "0%", nodefs.inodesFree: "0%", imagefs.available: "0%"}
+imageGCHighThresholdPercent: 100
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
