@@ -1,14 +1,14 @@
 # A node: containerd, the kubelet and kube-proxy in a network, mount, UTS and PID namespace of its own. Sourced.
 #
-# /mnt, /run, /var/lib/kubelet, /var/lib/containerd and /var/lib/berth are the node's own. To end its process 1 is to cut
-# its power: what it had mounted is gone, what lies in its directories stays.
+# /mnt, /run, /var/log, /var/lib/kubelet, /var/lib/containerd and /var/lib/berth are the node's own. To end its process 1 is
+# to cut its power: what it had mounted is gone, what lies in its directories stays.
 
 node_address() { address $((10 + $(index "$1"))); }
 pod_subnet() { echo "10.88.$((16 * $(number) + $(index "$1"))).0/24"; }
 
 begin_node() {
     local node=$1 directory=$state/$1
-    mkdir -p "$directory"/{kubelet,containerd,mnt,berth,cni}
+    mkdir -p "$directory"/{kubelet,containerd,mnt,berth,log,cni}
     network "$node"
     configure_containerd "$node" >"$directory/containerd.toml"
     configure_cni "$node" >"$directory/cni/10-bridge.conflist"

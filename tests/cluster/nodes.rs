@@ -35,8 +35,7 @@ spec:
     let up =
         "until [ -e /mnt/propagation/up/from-the-pod ]; do sleep 0.1; done; ls /mnt/propagation/up";
     let seen_on_node = cluster.on_node("node-a", &["timeout", "30", "sh", "-c", up]);
-    let down =
-        "cd /mnt/propagation && mkdir down && mount -t tmpfs down down && touch down/from-the-node";
+    let down = "cd /mnt/propagation && mkdir -p down && mount -t tmpfs down down && touch down/from-the-node";
     cluster.on_node("node-a", &["sh", "-c", down]);
     let seen_in_pod = cluster.kubectl_fed(&in_pod, "");
     let seen_on_other = cluster.on_node("node-b", &["ls", "/mnt"]);

@@ -44,9 +44,13 @@ async fn an_agent_writes_volumes_of_its_own_node_alone() {
     let agent = cluster.agent_on("node-a").await;
     policies_in_force(&agent, "node-b").await;
     let (all, own) = (Cluster::volumes(&cluster.client), Cluster::volumes(&agent));
+    for left_of_another_run in ["permissions-a", "permissions-b", "permissions-c"] {
+        let _ = all.delete(left_of_another_run, &DeleteParams::default()).await;
+    }
     all.create(&PostParams::default(), &volume_of("node-b", "permissions-b")).await.unwrap();
     let change = Patch::Merge(json!({"metadata": {"labels": {"touched": "yes"}}}));
-    let status = Patch::Merge(json!({"status": {"path": "/mnt/fast-disks/other"}}));
+    let status = json!({"path": "/mnt/fast-disks/other", "capacity": 1 << 20, "fingerprint": {"kind": "directory"}, "conditions": []});
+    let status = Patch::Merge(json!({ "status": status }));
     let (patch, delete) = (PatchParams::default(), DeleteParams::default());
 
     let created = own.create(&PostParams::default(), &volume_of("node-a", "permissions-a")).await;
