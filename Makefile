@@ -57,7 +57,7 @@ cluster-test: image ## Run the scenarios on a real two-node Kubernetes
 
 conformance: image ## Run all of Kubernetes' own external-storage suite against Berth
 	@tools/need cargo cc go linux root
-	tests/cluster/conformance
+	tests/cluster/e2e
 
 docs: ## Build the API documentation: target/doc/berth/index.html
 	$(CARGO) doc --locked --no-deps --document-private-items
