@@ -1,16 +1,24 @@
 # Every chore of the project, each a line that can be run by hand. `make` alone lists them.
 
 CARGO ?= cargo
+TARGET = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit sanity docs
+.PHONY: help build image demo test lint unit sanity manifests cluster cluster-test conformance docs
 
 help: ## List the chores
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 build: ## Build the binary, optimised: target/release/berth
 	@tools/need cargo cc
 	$(CARGO) build --release --locked
+
+# Paths of this machine stay out of the binary, so that the image is the same wherever it is built.
+image: ## Build the container image: target/image/berth.tar, berth.dev/berth:dev
+	@tools/need cargo cc mkfs.ext4 mkfs.xfs
+	RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=/berth --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
+		$(CARGO) build --release --locked --target x86_64-unknown-linux-gnu
+	tools/berth-image $(TARGET)/x86_64-unknown-linux-gnu/release/berth target/image/berth.tar
 
 demo: ## Show a volume's whole life on this machine, step by step; changes nothing outside a mount namespace of its own
 	@tools/need cargo cc linux
@@ -37,6 +45,21 @@ sanity: ## Run csi-sanity against the real server: file systems, raw block, the 
 	@tools/need cargo cc go linux root
 	$(CARGO) build --quiet --locked --bin berth
 	csi-sanity/run target/debug/berth
+
+manifests: ## Render the chart: deploy/berth.yaml
+	tests/cluster/build helm
+	tests/cluster/render > deploy/berth.yaml
+
+cluster: ## Boot a two-node Kubernetes on this machine, for trying things; tests/cluster/down ends it
+	tests/cluster/up
+
+cluster-test: image ## Run the scenarios on a real two-node Kubernetes
+	@tools/need cargo cc go linux root
+	tests/cluster/run
+
+conformance: image ## Run all of Kubernetes' own external-storage suite against Berth
+	@tools/need cargo cc go linux root
+	tests/cluster/e2e
 
 docs: ## Build the API documentation: target/doc/berth/index.html
 	$(CARGO) doc --locked --no-deps --document-private-items

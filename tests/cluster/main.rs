@@ -1,0 +1,12 @@
+//! Berth on a real Kubernetes. `tests/cluster/run` boots one and runs these on it; each scenario is a test, named as what
+//! holds. They share the cluster and run one after another.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test panics where something is not as it must be"
+)]
+
+mod harness;
+mod manifests;
+mod nodes;
+mod permissions;

@@ -1,0 +1,192 @@
+//! What Berth's parts may do, asked with the tokens that they have: what roles and admission policies say.
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, eventually, volume_of};
+
+/// Fails unless the API server refused for lack of permission, with a message that has `part`.
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(answer: kube::Result<T>, part: &str) {
+    match answer {
+        Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
+            assert!(status.message.contains(part), "{}", status.message);
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Waits until the admission policies are in force: the API server hears of them a moment after they are made.
+async fn policies_in_force(agent: &Client, other: &str) {
+    let volumes = Cluster::volumes(agent);
+    let probe = PostParams { dry_run: true, ..PostParams::default() };
+    eventually("the policies are in force", async || {
+        volumes.create(&probe, &volume_of(other, "probe")).await.err()
+    })
+    .await;
+    let nodes: Api<Node> = Api::all(agent.clone());
+    let probe = PatchParams { dry_run: true, ..PatchParams::default() };
+    let label = Patch::Merge(json!({"metadata": {"labels": {"probe": "1"}}}));
+    eventually("the policies are in force", async || {
+        nodes.patch(other, &probe, &label).await.err()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_writes_volumes_of_its_own_node_alone() {
+    let cluster = Cluster::with_berth().await;
+    let agent = cluster.agent_on("node-a").await;
+    policies_in_force(&agent, "node-b").await;
+    let (all, own) = (Cluster::volumes(&cluster.client), Cluster::volumes(&agent));
+    for left_of_another_run in ["permissions-a", "permissions-b", "permissions-c"] {
+        let _ = all.delete(left_of_another_run, &DeleteParams::default()).await;
+    }
+    all.create(&PostParams::default(), &volume_of("node-b", "permissions-b")).await.unwrap();
+    let change = Patch::Merge(json!({"metadata": {"labels": {"touched": "yes"}}}));
+    let status = json!({"path": "/mnt/fast-disks/other", "capacity": 1 << 20, "fingerprint": {"kind": "directory"}, "conditions": []});
+    let status = Patch::Merge(json!({ "status": status }));
+    let (patch, delete) = (PatchParams::default(), DeleteParams::default());
+
+    let created = own.create(&PostParams::default(), &volume_of("node-a", "permissions-a")).await;
+    let changed = own.patch("permissions-a", &patch, &change).await;
+    let foreign_created =
+        own.create(&PostParams::default(), &volume_of("node-b", "permissions-c")).await;
+    let foreign_changed = own.patch("permissions-b", &patch, &change).await;
+    let foreign_status = own.patch_status("permissions-b", &patch, &status).await;
+    let foreign_deleted = own.delete("permissions-b", &delete).await;
+    let deleted = own.delete("permissions-a", &delete).await;
+
+    created.unwrap();
+    changed.unwrap();
+    deleted.unwrap();
+    assert_refused(foreign_created, "the agent on node-a may not write a volume of node-b");
+    assert_refused(foreign_changed, "the agent on node-a may not touch a volume of node-b");
+    assert_refused(foreign_status, "the agent on node-a may not touch a volume of node-b");
+    assert_refused(foreign_deleted, "the agent on node-a may not touch a volume of node-b");
+    all.delete("permissions-b", &delete).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agents_token_that_no_pod_has_writes_nothing() {
+    let cluster = Cluster::with_berth().await;
+    policies_in_force(&cluster.agent_on("node-a").await, "node-b").await;
+    let unbound = cluster.account("berth-node", None).await;
+
+    let created = Cluster::volumes(&unbound)
+        .create(&PostParams::default(), &volume_of("node-a", "permissions-d"))
+        .await;
+
+    assert_refused(created, "bound to a pod that runs on a node");
+}
+
+#[tokio::test]
+async fn an_agent_takes_the_start_up_taint_off_its_own_node_and_changes_nothing_else() {
+    let cluster = Cluster::with_berth().await;
+    let agent = cluster.agent_on("node-a").await;
+    policies_in_force(&agent, "node-b").await;
+    let (all, own): (Api<Node>, Api<Node>) = (Api::all(cluster.client.clone()), Api::all(agent));
+    let taint = |key: &str| json!({"key": key, "effect": "PreferNoSchedule"});
+    let taints = |taints: Value| Patch::Merge(json!({"spec": {"taints": taints}}));
+    let both = taints(json!([taint("berth.dev/agent-not-ready"), taint("example.com/kept")]));
+    let patch = PatchParams::default();
+    for node in ["node-a", "node-b"] {
+        all.patch(node, &patch, &both).await.unwrap();
+    }
+    let kept = taints(json!([taint("example.com/kept")]));
+
+    let more = json!([
+        taint("berth.dev/agent-not-ready"),
+        taint("example.com/kept"),
+        taint("example.com/new")
+    ]);
+    let added = own.patch("node-a", &patch, &taints(more)).await;
+    let too_many_removed = own.patch("node-a", &patch, &taints(json!([]))).await;
+    let cordoned =
+        own.patch("node-a", &patch, &Patch::Merge(json!({"spec": {"unschedulable": true}}))).await;
+    let labelled = own
+        .patch("node-a", &patch, &Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}})))
+        .await;
+    let foreign = own.patch("node-b", &patch, &kept).await;
+    let removed = own.patch("node-a", &patch, &kept).await;
+
+    assert_refused(added, "may take away berth.dev/agent-not-ready alone");
+    assert_refused(too_many_removed, "may take away berth.dev/agent-not-ready alone");
+    assert_refused(cordoned, "may change its taints alone");
+    assert_refused(labelled, "may change its taints alone");
+    assert_refused(foreign, "the agent on node-a may not change the Node node-b");
+    let left = removed.unwrap().spec.unwrap().taints.unwrap();
+    assert_eq!(
+        left.iter().map(|taint| taint.key.as_str()).collect::<Vec<_>>(),
+        ["example.com/kept"]
+    );
+    for node in ["node-a", "node-b"] {
+        all.patch(node, &patch, &taints(json!([]))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn roles_allow_what_is_needed_and_no_more() {
+    let cluster = Cluster::with_berth().await;
+    let node = cluster.account("berth-node", None).await;
+    let controller = cluster.account("berth-controller", None).await;
+    let allowed = [
+        (&node, "watch", "berth.dev", "localvolumes", ""),
+        (&node, "patch", "berth.dev", "localvolumes/status", ""),
+        (&node, "patch", "", "nodes", ""),
+        (&controller, "watch", "berth.dev", "localvolumes", ""),
+        (&controller, "create", "coordination.k8s.io", "leases", "berth-system"),
+        (&controller, "patch", "storage.k8s.io", "csistoragecapacities", "berth-system"),
+        (&controller, "create", "", "persistentvolumes", ""),
+    ];
+    let refused = [
+        (&node, "get", "", "secrets", ""),
+        (&node, "list", "", "pods", ""),
+        (&node, "list", "", "nodes", ""),
+        (&node, "update", "", "nodes", ""),
+        (&node, "patch", "", "nodes/status", ""),
+        (&node, "get", "", "persistentvolumes", ""),
+        (&node, "get", "", "persistentvolumeclaims", ""),
+        (&node, "deletecollection", "berth.dev", "localvolumes", ""),
+        (&node, "get", "coordination.k8s.io", "leases", "berth-system"),
+        (&controller, "get", "", "secrets", ""),
+        (&controller, "list", "", "pods", ""),
+        (&controller, "patch", "", "nodes", ""),
+        (&controller, "create", "berth.dev", "localvolumes", ""),
+        (&controller, "delete", "", "persistentvolumeclaims", ""),
+        (&controller, "get", "coordination.k8s.io", "leases", "default"),
+        (&controller, "create", "", "pods/exec", ""),
+    ];
+
+    for (expected, questions) in [(true, &allowed[..]), (false, &refused[..])] {
+        for (who, verb, group, resource, namespace) in questions {
+            let answer = may(who, verb, group, resource, namespace).await;
+            assert_eq!(answer, expected, "{verb} {resource}.{group} in {namespace:?}");
+        }
+    }
+}
+
+async fn may(who: &Client, verb: &str, group: &str, resource: &str, namespace: &str) -> bool {
+    let (resource, subresource) =
+        resource.split_once('/').map_or((resource, None), |(r, s)| (r, Some(s.to_owned())));
+    let asked = ResourceAttributes {
+        verb: Some(verb.to_owned()),
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        subresource,
+        namespace: Some(namespace.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec {
+        resource_attributes: Some(asked),
+        ..SelfSubjectAccessReviewSpec::default()
+    };
+    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(who.clone());
+    reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
+}
