@@ -149,8 +149,8 @@ pub struct ControllerOptions {
     /// The namespace that Berth and external-provisioner run in
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = "berth-system")]
     pub namespace: String,
-    /// Seconds that a Node object may be away before its volumes count as lost
-    #[arg(long, value_name = "SECONDS", env = "BERTH_NODE_GRACE", default_value = "300", value_parser = seconds)]
+    /// How long a Node object may be away before its volumes count as lost: 90s, 5m or 1h
+    #[arg(long, value_name = "TIME", env = "BERTH_NODE_GRACE", default_value = "5m", value_parser = time)]
     pub node_grace: Duration,
 }
 
@@ -178,5 +178,35 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
         _ => Err("it is a number of seconds from 1 to 86400".into()),
+    }
+}
+
+/// A time with its unit, up to a day.
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || "it is a time up to a day with its unit, for example 90s, 5m or 1h".to_owned();
+    let digits = text.trim_end_matches(['s', 'm', 'h']);
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let seconds = number.checked_mul(unit).filter(|seconds| (1..=86_400).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit_and_is_up_to_a_day() {
+        for (text, seconds) in [("90s", 90), ("5m", 300), ("24h", 86_400)] {
+            assert_eq!(time(text), Ok(Duration::from_secs(seconds)));
+        }
+        for wrong in ["", "5", "m", "0s", "25h", "5ms", "-5m", "1d"] {
+            assert!(time(wrong).is_err(), "{wrong} was taken");
+        }
     }
 }
