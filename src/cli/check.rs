@@ -69,10 +69,19 @@ fn found_with_data(policy: NewVolumes) -> &'static str {
     }
 }
 
+/// A line, or one for directories and one for devices.
 fn wiped(pool: &Pool) -> String {
-    let CleanPolicy { method, verify } = &pool.clean;
+    let Some(devices) = &pool.clean_devices else {
+        return format!("after a tenancy {}", how(&pool.clean, pool.accept.device));
+    };
+    let (directories, devices) = (how(&pool.clean, false), how(devices, true));
+    format!("after a tenancy in a directory {directories}\n  after a tenancy on a device {devices}")
+}
+
+/// What a policy does; `device`: a device may be meant.
+fn how(CleanPolicy { method, verify }: &CleanPolicy, device: bool) -> String {
     let how = match method {
-        CleanMethod::Delete if pool.accept.device => {
+        CleanMethod::Delete if device => {
             "everything in it is removed; a device is made blank".to_owned()
         }
         CleanMethod::Delete => "everything in it is removed".to_owned(),
@@ -93,5 +102,5 @@ fn wiped(pool: &Pool) -> String {
         }
     };
     let read_back = if *verify { ", and the result is read back" } else { "" };
-    format!("after a tenancy {how}{read_back}")
+    format!("{how}{read_back}")
 }

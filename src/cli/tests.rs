@@ -96,6 +96,22 @@ fn the_example_configuration_is_explained_pool_by_pool() {
     assert!(report.ends_with("3 pools, no problem\n"), "{report}");
 }
 
+#[test]
+fn two_ways_to_wipe_are_explained_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pools.yaml");
+    let pools =
+        "pools: {mixed: {path: /mnt, accept: [mount, device], cleanDevices: {method: zero}}}";
+    std::fs::write(&file, pools).unwrap();
+
+    let report = check::report(&file).unwrap();
+
+    assert!(report.contains("\n  after a tenancy in a directory everything in it is removed\n"));
+    assert!(
+        report.contains("\n  after a tenancy on a device every block is overwritten with zeros\n")
+    );
+}
+
 proptest::proptest! {
     #[test]
     fn any_text_is_a_drivers_name_that_csi_sanity_takes_or_is_refused(text in "(\\PC{0,70}|[a-zA-Z0-9._-]{0,70})") {

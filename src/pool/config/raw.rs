@@ -34,6 +34,8 @@ pub(super) struct RawPool {
     #[serde(default)]
     pub(super) clean: Option<Spanned<RawClean>>,
     #[serde(default)]
+    pub(super) clean_devices: Option<Spanned<RawClean>>,
+    #[serde(default)]
     pub(super) capacity: Option<Spanned<RawQuantity>>,
     #[serde(default)]
     pub(super) fs_type: Option<Spanned<String>>,

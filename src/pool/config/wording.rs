@@ -34,7 +34,9 @@ fn plain(error: &Error, key: &str) -> Option<String> {
         Error::DuplicateMappingKey { .. } => "it is there a second time; take one out".into(),
         Error::NullIntoString { .. } => "it has no value".into(),
         Error::Unexpected { expected: "mapping start", .. } => match key {
-            "clean" => "it has keys of its own: write for example {method: delete}".into(),
+            "clean" | "cleanDevices" => {
+                "it has keys of its own: write for example {method: delete}".into()
+            }
             "pools" => {
                 "it has a key for each pool: write for example {fast: {path: /mnt/fast}}".into()
             }
