@@ -1,27 +1,30 @@
-//! `berth check-config`: what a file of pools means, in plain words.
+//! `berth check-config`: what the files of pools mean, in plain words.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
-use crate::pool::config::{self, ConfigError};
-use crate::pool::{Accept, Pool};
+use crate::pool::config::ConfigError;
+use crate::pool::{Accept, Loaded, Pool, Sources};
 use crate::volume::{CleanMethod, CleanPolicy, Mode, NewVolumes};
 
-/// What the pools of the file at `path` mean.
-pub(super) fn report(path: &Path) -> Result<String, ConfigError> {
-    let pools = config::load(path)?;
+/// What the pools of the files mean, after what each key of the static provisioner's becomes.
+pub(super) fn report(sources: &Sources) -> Result<String, ConfigError> {
+    let Loaded { pools, report: lines } = sources.load()?;
     let mut report = String::new();
+    // Writing to a String does not fail.
+    for line in &lines {
+        let _ = writeln!(report, "{line}");
+    }
     for pool in pools.values() {
-        // Writing to a String does not fail.
         let _ = write!(report, "{}", described(pool));
     }
+    let warnings = match lines.iter().filter(|line| line.is_warning).count() {
+        0 => "no problem".to_owned(),
+        1 => "no problem, 1 warning".to_owned(),
+        many => format!("no problem, {many} warnings"),
+    };
     let count = pools.len();
-    let _ = writeln!(
-        report,
-        "{}: {count} {}, no problem",
-        path.display(),
-        if count == 1 { "pool" } else { "pools" }
-    );
+    let noun = if count == 1 { "pool" } else { "pools" };
+    let _ = writeln!(report, "{sources}: {count} {noun}, {warnings}");
     Ok(report)
 }
 

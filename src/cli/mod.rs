@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::csi::Endpoint;
 use crate::observe::http;
 use crate::observe::log::{Format, Level};
+use crate::pool::Sources;
 use crate::volume::{NodeName, PoolName, VolumeId, VolumeName};
 
 /// Where the server listens, and the commands look for it.
@@ -38,6 +39,8 @@ const EXAMPLES: &str = "\
 Examples:
   berth check-config /etc/berth/pools.yaml
       say what the configuration means, or what is wrong with it
+  berth check-config --storage-class-map configmap.yaml
+      say what each key of the static provisioner's configuration becomes
   berth standalone --config /etc/berth/pools.yaml --state /var/lib/berth
       run the driver on this machine, on unix:///run/berth/csi.sock
   berth volumes -o wide
@@ -66,19 +69,23 @@ pub enum Command {
     Uncordon(Named),
     /// Drop the record of a Lost volume, for a disk that will never come back
     Forget(Named),
-    /// Say what a pools.yaml means, or what is wrong with it
+    /// Say what a pools.yaml means, or what is wrong with it; and what the static provisioner's configuration becomes
     CheckConfig {
-        /// The file.
-        file: PathBuf,
+        /// The file of pools
+        #[arg(required_unless_present = "storage_class_map")]
+        file: Option<PathBuf>,
+        /// The static provisioner's ConfigMap, or its storageClassMap: its classes become pools
+        #[arg(long, value_name = "FILE")]
+        storage_class_map: Option<PathBuf>,
     },
 }
 
 /// How `berth standalone` runs.
 #[derive(Debug, Clone, Args)]
 pub struct StandaloneOptions {
-    /// The pools: a YAML file, read again when it changes or on SIGHUP
-    #[arg(long, value_name = "FILE", env = "BERTH_CONFIG")]
-    pub config: PathBuf,
+    /// Where the pools are configured.
+    #[command(flatten)]
+    pub pools: PoolOptions,
     /// The directory of the inventory, made if it is not there. One server at a time may use it
     #[arg(long, value_name = "DIR", env = "BERTH_STATE")]
     pub state: PathBuf,
@@ -123,6 +130,30 @@ impl StandaloneOptions {
             [] => vec![PathBuf::from(KUBELET)],
             roots => roots.to_vec(),
         }
+    }
+}
+
+/// Which pools there are.
+#[derive(Debug, Clone, Args)]
+pub struct PoolOptions {
+    /// The pools: a YAML file, read again when it changes or on SIGHUP
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "BERTH_CONFIG",
+        required_unless_present = "storage_class_map"
+    )]
+    pub config: Option<PathBuf>,
+    /// The static provisioner's ConfigMap, or its storageClassMap: its classes become pools, beside those of --config.
+    /// Read again as that is
+    #[arg(long, value_name = "FILE", env = "BERTH_STORAGE_CLASS_MAP")]
+    pub storage_class_map: Option<PathBuf>,
+}
+
+impl PoolOptions {
+    /// The files.
+    pub fn sources(&self) -> Sources {
+        Sources { config: self.config.clone(), storage_class_map: self.storage_class_map.clone() }
     }
 }
 
@@ -257,8 +288,8 @@ fn execute<F>(
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    if let Command::CheckConfig { file } = command {
-        return Ok(output::print(&check::report(&file)?)?);
+    if let Command::CheckConfig { file: config, storage_class_map } = command {
+        return Ok(output::print(&check::report(&Sources { config, storage_class_map })?)?);
     }
     // Two threads: what blocks is elsewhere, and calls are short.
     let runtime =

@@ -6,9 +6,9 @@
 
 mod check;
 mod clean;
-mod raw;
+pub(super) mod raw;
 pub(super) mod value;
-mod wording;
+pub(super) mod wording;
 
 use std::fmt;
 use std::fs::File;

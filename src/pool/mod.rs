@@ -1,11 +1,15 @@
-//! Pools: named sets of like volumes, as an administrator configures them. Data only; [`config`] reads `pools.yaml`.
+//! Pools: named sets of like volumes, as an administrator configures them. Data only; [`config`] reads `pools.yaml`,
+//! [`storage_class_map`] what the static provisioner was configured with, and [`Sources`] both.
 
 pub mod config;
+mod sources;
+pub mod storage_class_map;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use globset::GlobSet;
+pub use sources::{Loaded, Sources, Texts};
 
 use crate::volume::{Bytes, CleanPolicy, Fingerprint, Mode, NewVolumes, PoolName};
 

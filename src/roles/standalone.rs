@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::reload::watch_file;
+use super::reload::{tell, watch_files};
 use super::{Ends, Tasks};
 use crate::claim::Claims;
 use crate::clean::{Cleaner, CleanerOptions};
@@ -21,7 +21,7 @@ use crate::discover::Discovery;
 use crate::inventory::embedded::Embedded;
 use crate::observe::metrics::Metrics;
 use crate::observe::{gauges, http};
-use crate::pool::{Pools, config};
+use crate::pool::{Loaded, Pools};
 use crate::publish::Publisher;
 use crate::volume::NodeName;
 
@@ -30,7 +30,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs the standalone server until a signal ends it.
 pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
-    let pools = config::load(&options.config)?;
+    let Loaded { pools, report } = options.pools.sources().load()?;
     let node = options.node.clone().map_or_else(host_name, Ok)?;
     let http = match options.http.clone() {
         Some(address) => Some(http::Server::listen(address).await?),
@@ -46,6 +46,7 @@ pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
         state = %options.state.display(),
         "starting"
     );
+    tell(&report);
     let parts = Parts::new(&options, node, pools, inventory.clone());
     parts.publisher.restore().await.context("what is mounted could not be taken up again")?;
 
@@ -149,7 +150,7 @@ impl Parts {
         });
         let (pools, metrics) = (self.pools.clone(), self.metrics.clone());
         tasks.start("configuration", Ends::Last, |token| {
-            watch_file(options.config, pools, metrics, token)
+            watch_files(options.pools.sources(), pools, metrics, token)
         });
         if let Some(http) = http {
             let (metrics, ready) = (self.metrics.clone(), ready.subscribe());

@@ -224,7 +224,7 @@ const MISSHAPEN: &[(&str, &str)] = &[
     ),
     (
         "pools:\n  fast:\n    path: /a\n    cleanDevices: zero\n",
-        "4:19: pools.fast.cleanDevices: it has keys of its own: write for example {method: delete}",
+        "4:19: pools.fast.cleanDevices: it has keys of its own: write for example {method: discard}",
     ),
     (
         "pools:\n  fast: /a\n",
@@ -254,6 +254,7 @@ const MISSHAPEN: &[(&str, &str)] = &[
         "pools: {fast: {path: /a}}\n---\npools: {}\n",
         "3:1: a second document begins here; a file of pools has only one",
     ),
+    ("fast\n", "1:1: it has keys of its own: write for example pools: {fast: {path: /mnt/fast}}"),
     ("pool: {}\n", "1:1: pool: there is no such key here; there are pools"),
     ("pools: {", "1:8: pools: unclosed bracket '{'"),
     ("", "1:1: the file ends here; write for example pools: {fast: {path: /mnt/fast}}"),
