@@ -23,8 +23,7 @@ pub use self::request::{Capacity, CapacityQuery, ClaimRequest, Expanded, Filesys
 use crate::inventory::{self, Event, Inventory, Recorded};
 use crate::pool::{FsType, Pool, Pools};
 use crate::volume::{
-    CapacityRange, Claim, CleanPolicy, Fingerprint, LocalVolume, Mode, ReleaseRefused, VolumeId,
-    VolumeName,
+    CapacityRange, Claim, Fingerprint, LocalVolume, Mode, ReleaseRefused, VolumeId, VolumeName,
 };
 
 /// Claims and their index. Clones share it; any number may stand over one inventory, in any number of processes.
@@ -209,9 +208,9 @@ impl<I: Inventory> Claims<I> {
 
     fn nothing_for(&self, request: &ClaimRequest, shortage: Shortage) -> Error {
         // A pool that nobody configured, or of another mode, says more than numbers.
-        match self.shared.policy(request) {
+        match self.shared.with_pool(request, |_| ()) {
             Err(error) => error,
-            Ok(_) => Error::Exhausted {
+            Ok(()) => Error::Exhausted {
                 pool: request.pool.clone(),
                 range: request.range,
                 shortage: Box::new(shortage),
@@ -300,7 +299,9 @@ impl<I: Inventory> Shared<I> {
             at: Timestamp::now(),
         };
         let refused = |source| Error::Refused { volume: name.clone(), source };
-        let spec = volume.volume.claimed(claim, self.policy(request)?).map_err(refused)?;
+        let fingerprint = &volume.volume.status.fingerprint;
+        let policy = self.with_pool(request, |pool| pool.clean_of(fingerprint).clone())?;
+        let spec = volume.volume.claimed(claim, policy).map_err(refused)?;
         match self.inventory.decide(name, volume.version, spec).await {
             Ok(given) => {
                 self.write().update(given.clone());
@@ -315,8 +316,12 @@ impl<I: Inventory> Shared<I> {
         }
     }
 
-    /// How a volume of the request's pool is to be wiped after the claim.
-    fn policy(&self, request: &ClaimRequest) -> Result<CleanPolicy, Error> {
+    /// What `look` sees of the request's pool.
+    fn with_pool<T>(
+        &self,
+        request: &ClaimRequest,
+        look: impl FnOnce(&Pool) -> T,
+    ) -> Result<T, Error> {
         let pools = self.pools.borrow();
         match pools.get(&request.pool) {
             None => Err(Error::UnknownPool {
@@ -332,7 +337,7 @@ impl<I: Inventory> Shared<I> {
                 Some((what, instead)) => {
                     Err(Error::NotOffered { pool: pool.name.clone(), what, instead })
                 }
-                None => Ok(pool.clean.clone()),
+                None => Ok(look(pool)),
             },
         }
     }

@@ -17,8 +17,8 @@ use crate::inventory::embedded::Embedded;
 use crate::pool::{Accept, FsType, Pool};
 use crate::volume::fixture::*;
 use crate::volume::{
-    AccessMode, Bytes, CleanMethod, CleanReason, DeviceIdentity, NewVolumes, PoolName, Published,
-    Tenancy,
+    AccessMode, Bytes, CleanMethod, CleanPolicy, CleanReason, DeviceIdentity, NewVolumes, PoolName,
+    Published, Tenancy,
 };
 
 /// A store, one controller over it, and the configuration of both.
@@ -93,6 +93,7 @@ fn pool(name: &str, mode: Mode) -> Pool {
         accept: Accept { mount: true, directory: true, device: true },
         new_volumes: NewVolumes::RequireEmpty,
         clean: delete(),
+        clean_devices: None,
         capacity: None,
         fs_type: FsType::Ext4,
         mount_options: Vec::new(),
@@ -102,6 +103,17 @@ fn pool(name: &str, mode: Mode) -> Pool {
 fn of_pool(name: &str) -> CapacityQuery {
     let pool = name.parse().unwrap();
     CapacityQuery { pool, mode: None, filesystem: Filesystem::default(), topology: None }
+}
+
+fn device(entry: &str, mode: Mode) -> LocalVolume {
+    let mut volume = named(entry, Bytes(10));
+    let serial = DeviceIdentity::Serial(entry.into());
+    volume.status.fingerprint = Fingerprint::Device { device: serial, size: Bytes(10) };
+    volume.spec.mode = mode;
+    if mode == Mode::Block {
+        volume.spec.pool = "raw".parse().unwrap();
+    }
+    volume
 }
 
 fn request(name: &str, least: u64) -> ClaimRequest {
@@ -272,6 +284,23 @@ async fn the_policy_in_force_is_recorded_with_the_claim() {
 
     assert_eq!(before.volume.spec.clean, Some(delete()));
     assert_eq!(after.volume.spec.clean, Some(stricter));
+}
+
+#[tokio::test]
+async fn a_device_among_directories_is_claimed_with_the_policy_of_devices() {
+    let world = World::of([device("disk", Mode::Filesystem), named("v1", Bytes(20))]).await;
+    let shred = CleanPolicy { method: CleanMethod::Shred { passes: 2 }, verify: false };
+    world.pools.send_modify(|pools| {
+        let pools = Arc::make_mut(pools);
+        pools.get_mut(&"fast".parse::<PoolName>().unwrap()).unwrap().clean_devices =
+            Some(shred.clone());
+    });
+
+    let disk = world.claims.claim(request("pvc-1", 10)).await.unwrap();
+    let directory = world.claims.claim(request("pvc-2", 20)).await.unwrap();
+
+    assert_eq!(disk.volume.spec.clean, Some(shred));
+    assert_eq!(directory.volume.spec.clean, Some(delete()));
 }
 
 #[tokio::test]

@@ -1,27 +1,30 @@
-//! `berth check-config`: what a file of pools means, in plain words.
+//! `berth check-config`: what the files of pools mean, in plain words.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
-use crate::pool::config::{self, ConfigError};
-use crate::pool::{Accept, Pool};
+use crate::pool::config::ConfigError;
+use crate::pool::{Accept, Loaded, Pool, Sources};
 use crate::volume::{CleanMethod, CleanPolicy, Mode, NewVolumes};
 
-/// What the pools of the file at `path` mean.
-pub(super) fn report(path: &Path) -> Result<String, ConfigError> {
-    let pools = config::load(path)?;
+/// What the pools of the files mean, after what each key of the static provisioner's becomes.
+pub(super) fn report(sources: &Sources) -> Result<String, ConfigError> {
+    let Loaded { pools, report: lines } = sources.load()?;
     let mut report = String::new();
+    // Writing to a String does not fail.
+    for line in &lines {
+        let _ = writeln!(report, "{line}");
+    }
     for pool in pools.values() {
-        // Writing to a String does not fail.
         let _ = write!(report, "{}", described(pool));
     }
+    let warnings = match lines.iter().filter(|line| line.is_warning).count() {
+        0 => "no problem".to_owned(),
+        1 => "no problem, 1 warning".to_owned(),
+        many => format!("no problem, {many} warnings"),
+    };
     let count = pools.len();
-    let _ = writeln!(
-        report,
-        "{}: {count} {}, no problem",
-        path.display(),
-        if count == 1 { "pool" } else { "pools" }
-    );
+    let noun = if count == 1 { "pool" } else { "pools" };
+    let _ = writeln!(report, "{sources}: {count} {noun}, {warnings}");
     Ok(report)
 }
 
@@ -69,10 +72,19 @@ fn found_with_data(policy: NewVolumes) -> &'static str {
     }
 }
 
+/// A line, or one for directories and one for devices.
 fn wiped(pool: &Pool) -> String {
-    let CleanPolicy { method, verify } = &pool.clean;
+    let Some(devices) = &pool.clean_devices else {
+        return format!("after a tenancy {}", how(&pool.clean, pool.accept.device));
+    };
+    let (directories, devices) = (how(&pool.clean, false), how(devices, true));
+    format!("after a tenancy in a directory {directories}\n  after a tenancy on a device {devices}")
+}
+
+/// What a policy does; `device`: a device may be meant.
+fn how(CleanPolicy { method, verify }: &CleanPolicy, device: bool) -> String {
     let how = match method {
-        CleanMethod::Delete if pool.accept.device => {
+        CleanMethod::Delete if device => {
             "everything in it is removed; a device is made blank".to_owned()
         }
         CleanMethod::Delete => "everything in it is removed".to_owned(),
@@ -93,5 +105,5 @@ fn wiped(pool: &Pool) -> String {
         }
     };
     let read_back = if *verify { ", and the result is read back" } else { "" };
-    format!("after a tenancy {how}{read_back}")
+    format!("{how}{read_back}")
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use options::seconds;
 pub use options::{
-    AgentOptions, CommonOptions, ControllerOptions, NodeOptions, RegistrationMode,
+    AgentOptions, CommonOptions, ControllerOptions, NodeOptions, PoolOptions, RegistrationMode,
     StandaloneOptions,
 };
 
@@ -21,6 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::csi::Endpoint;
 use crate::inventory::crd;
+use crate::pool::Sources;
 use crate::volume::{NodeName, PoolName, VolumeId, VolumeName};
 
 /// Where the server listens, and the commands look for it.
@@ -42,6 +43,8 @@ const EXAMPLES: &str = "\
 Examples:
   berth check-config /etc/berth/pools.yaml
       say what the configuration means, or what is wrong with it
+  berth check-config --storage-class-map configmap.yaml
+      say what each key of the static provisioner's configuration becomes
   berth standalone --config /etc/berth/pools.yaml --state /var/lib/berth
       run the driver on this machine, on unix:///run/berth/csi.sock
   berth volumes -o wide
@@ -76,10 +79,14 @@ pub enum Command {
     Forget(Named),
     /// Print the CustomResourceDefinition of LocalVolume, as deploy/crd.yaml has it
     Crd,
-    /// Say what a pools.yaml means, or what is wrong with it
+    /// Say what a pools.yaml means, or what is wrong with it; and what the static provisioner's configuration becomes
     CheckConfig {
-        /// The file.
-        file: PathBuf,
+        /// The file of pools
+        #[arg(required_unless_present = "storage_class_map")]
+        file: Option<PathBuf>,
+        /// The static provisioner's ConfigMap, or its storageClassMap: its classes become pools
+        #[arg(long, value_name = "FILE")]
+        storage_class_map: Option<PathBuf>,
     },
 }
 
@@ -206,7 +213,11 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     match &command {
-        Command::CheckConfig { file } => return Ok(output::print(&check::report(file)?)?),
+        Command::CheckConfig { file, storage_class_map } => {
+            let sources =
+                Sources { config: file.clone(), storage_class_map: storage_class_map.clone() };
+            return Ok(output::print(&check::report(&sources)?)?);
+        }
         Command::Crd => {
             let yaml = crd::yaml().map_err(anyhow::Error::from_boxed)?;
             return Ok(output::print(&yaml)?);

@@ -10,6 +10,7 @@ use crate::csi::Endpoint;
 use crate::kubelet;
 use crate::observe::http;
 use crate::observe::log::{Format, Level};
+use crate::pool::Sources;
 use crate::volume::NodeName;
 
 /// Where the orchestrator that is met most mounts volumes for its tenants.
@@ -18,9 +19,9 @@ const KUBELET: &str = "/var/lib/kubelet";
 /// What every role can be told.
 #[derive(Debug, Clone, Args)]
 pub struct CommonOptions {
-    /// The pools: a YAML file, read again when it changes or on SIGHUP
-    #[arg(long, value_name = "FILE", env = "BERTH_CONFIG")]
-    pub config: PathBuf,
+    /// Where the pools are configured.
+    #[command(flatten)]
+    pub pools: PoolOptions,
     /// The Unix socket to listen on: unix:///PATH. It is made with mode 0600; one that a dead server left is replaced
     #[arg(long, value_name = "ENDPOINT", env = "BERTH_ENDPOINT", default_value = ENDPOINT)]
     pub endpoint: Endpoint,
@@ -36,6 +37,30 @@ pub struct CommonOptions {
     /// What is logged, to standard error: error, warn, info, debug, trace, or a filter like berth::clean=debug,info
     #[arg(long, value_name = "LEVEL", env = "BERTH_LOG", default_value = "info")]
     pub log_level: Level,
+}
+
+/// Which pools there are.
+#[derive(Debug, Clone, Args)]
+pub struct PoolOptions {
+    /// The pools: a YAML file, read again when it changes or on SIGHUP
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "BERTH_CONFIG",
+        required_unless_present = "storage_class_map"
+    )]
+    pub config: Option<PathBuf>,
+    /// The static provisioner's ConfigMap, or its storageClassMap: its classes become pools, beside those of --config.
+    /// Read again as that is
+    #[arg(long, value_name = "FILE", env = "BERTH_STORAGE_CLASS_MAP")]
+    pub storage_class_map: Option<PathBuf>,
+}
+
+impl PoolOptions {
+    /// The files.
+    pub fn sources(&self) -> Sources {
+        Sources { config: self.config.clone(), storage_class_map: self.storage_class_map.clone() }
+    }
 }
 
 /// What the roles that find, mount and wipe can be told.

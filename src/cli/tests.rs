@@ -7,6 +7,10 @@ fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
     Arguments::try_parse_from([&["berth"], arguments].concat()).map(|arguments| arguments.command)
 }
 
+fn config(file: &std::path::Path) -> Sources {
+    Sources { config: Some(file.to_owned()), storage_class_map: None }
+}
+
 #[test]
 fn the_arguments_hold_together() {
     Arguments::command().debug_assert();
@@ -84,7 +88,7 @@ fn a_release_names_the_tenancy() {
 fn the_example_configuration_is_explained_pool_by_pool() {
     let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/pools.yaml");
 
-    let report = check::report(&example).unwrap();
+    let report = check::report(&config(&example)).unwrap();
 
     for line in [
         "pool fast-disks: mount points and plain directories, given as directories",
@@ -95,6 +99,50 @@ fn the_example_configuration_is_explained_pool_by_pool() {
         assert!(report.lines().any(|found| found == line), "{line}\n---\n{report}");
     }
     assert!(report.ends_with("3 pools, no problem\n"), "{report}");
+}
+
+#[test]
+fn two_ways_to_wipe_are_explained_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pools.yaml");
+    let pools =
+        "pools: {mixed: {path: /mnt, accept: [mount, device], cleanDevices: {method: zero}}}";
+    std::fs::write(&file, pools).unwrap();
+
+    let report = check::report(&config(&file)).unwrap();
+
+    assert!(report.contains("\n  after a tenancy in a directory everything in it is removed\n"));
+    assert!(
+        report.contains("\n  after a tenancy on a device every block is overwritten with zeros\n")
+    );
+}
+
+#[test]
+fn pools_come_from_either_file_or_from_both_and_from_somewhere() {
+    for (files, taken) in [
+        (&["pools.yaml"][..], true),
+        (&["--storage-class-map", "map.yaml"], true),
+        (&["pools.yaml", "--storage-class-map", "map.yaml"], true),
+        (&[], false),
+    ] {
+        assert_eq!(parse(&[&["check-config"], files].concat()).is_ok(), taken, "{files:?}");
+    }
+    assert!(parse(&["standalone", "--state", "s", "--storage-class-map", "m"]).is_ok());
+    assert!(parse(&["standalone", "--state", "s"]).is_err());
+}
+
+#[test]
+fn the_provisioners_classes_are_explained_key_by_key_and_then_as_pools() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("map.yaml");
+    std::fs::write(&file, "fast: {hostDir: /mnt/fast, selector: []}\n").unwrap();
+
+    let report = check::report(&Sources { config: None, storage_class_map: Some(file) }).unwrap();
+
+    assert!(report.contains("fast.hostDir: path: /mnt/fast\n"), "{report}");
+    assert!(report.contains("fast.selector: WARNING: "), "{report}");
+    assert!(report.contains("\npool fast: mount points and block devices, given as"), "{report}");
+    assert!(report.ends_with("1 pool, no problem, 1 warning\n"), "{report}");
 }
 
 proptest::proptest! {

@@ -128,9 +128,10 @@ fn ordered(volume: &LocalVolume, pools: &Pools) -> Result<Spec, Error> {
     let Some(pool) = pools.get(&of) else {
         return Err(Refused::PoolGone { volume: name, pool: of }.into());
     };
+    let policy = pool.clean_of(&volume.status.fingerprint);
     let wipes = |policy: &CleanPolicy| policy.method != CleanMethod::None;
     match &volume.spec.clean {
-        _ if wipes(&pool.clean) => Ok(volume.asked_to_clean(pool.clean.clone(), Timestamp::now())),
+        _ if wipes(policy) => Ok(volume.asked_to_clean(policy.clone(), Timestamp::now())),
         // What was promised is due already, and is not taken back.
         Some(promised) if wipes(promised) => {
             Ok(volume.asked_to_clean(promised.clone(), Timestamp::now()))
@@ -217,6 +218,7 @@ mod tests {
     use super::*;
     use crate::pool::config;
     use crate::volume::fixture::{available, delete, released};
+    use crate::volume::{Bytes, DeviceIdentity, Fingerprint};
 
     fn pools(method: &str) -> Pools {
         let text = format!("pools: {{fast: {{path: /mnt, clean: {{method: {method}}}}}}}");
@@ -241,6 +243,28 @@ mod tests {
 
         let refused = ordered(&found, &pools("none")).unwrap_err().to_string();
 
+        assert!(refused.contains("say in the pool how to wipe"), "{refused}");
+    }
+
+    #[test]
+    fn a_device_is_wiped_by_order_as_its_pool_wipes_devices_and_not_as_it_wipes_directories() {
+        let device = DeviceIdentity::Serial("disk".into());
+        let mut disk = available();
+        disk.status.clean_for = None;
+        disk.status.fingerprint = Fingerprint::Device { device, size: Bytes(10) };
+        let mixed = |method: &str, devices: &str| {
+            let (mut pools, other) = (pools(method), pools(devices));
+            let other = other.into_values().next().map(|pool| pool.clean);
+            for pool in pools.values_mut() {
+                pool.clean_devices.clone_from(&other);
+            }
+            pools
+        };
+
+        let spec = ordered(&disk, &mixed("none", "delete")).unwrap();
+        let refused = ordered(&disk, &mixed("delete", "none")).unwrap_err().to_string();
+
+        assert_eq!(spec.clean, Some(delete()));
         assert!(refused.contains("say in the pool how to wipe"), "{refused}");
     }
 }

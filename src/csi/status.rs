@@ -46,7 +46,7 @@ pub(super) enum Refused {
     #[error("pool {asked} is not configured: the pools are {configured}")]
     NoPool { asked: String, configured: String },
     #[error(
-        "volume {volume}: its pool {pool} wipes nothing (clean: {{method: none}}); say in the pool how to wipe, or \
+        "volume {volume}: its pool {pool} says to wipe nothing (method: none); say in the pool how to wipe, or \
          newVolumes: accept to offer what volumes hold"
     )]
     NoWipe { volume: VolumeName, pool: crate::volume::PoolName },

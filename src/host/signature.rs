@@ -3,7 +3,7 @@
 //!
 //! Reading only. It errs towards finding something: a backup superblock or one half of a partition table counts as much
 //! as the whole. How much is read is for the caller to say. [`glance`] reads the first and the last MiB and the places of
-//! the table beyond; [`contents`] also where ext and XFS keep backups, and a few samples; [`search`] whatever it gets to
+//! the table beyond; [`contents`] also where ext and XFS keep backups, and a few samples; [`search()`] whatever it gets to
 //! read in a given time. Only a device that was read whole is known to be blank: of a larger one, none of them can say
 //! more than that nothing was found.
 

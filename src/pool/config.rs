@@ -1,12 +1,14 @@
 //! `pools.yaml`: text to pools, or every problem with its file, line, column and key.
 //!
 //! Strict: an unknown key, a wrong type, a value that means nothing or two pools over one directory are refused. A
-//! configuration that is half understood would offer, or wipe, what its author did not mean. The rules of single
-//! values stand in [`check`]; the shape of the file in [`raw`].
+//! configuration that is half understood would offer, or wipe, what its author did not mean. The rules of values
+//! stand in [`check`], [`clean`] and [`value`]; the shape of the file in [`raw`].
 
 mod check;
-mod raw;
-mod wording;
+mod clean;
+pub(super) mod raw;
+pub(super) mod value;
+pub(super) mod wording;
 
 use std::fmt;
 use std::fs::File;

@@ -1,13 +1,17 @@
-//! Pools: named sets of like volumes, as an administrator configures them. Data only; [`config`] reads `pools.yaml`.
+//! Pools: named sets of like volumes, as an administrator configures them. Data only; [`config`] reads `pools.yaml`,
+//! [`storage_class_map`] what the static provisioner was configured with, and [`Sources`] both.
 
 pub mod config;
+mod sources;
+pub mod storage_class_map;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use globset::GlobSet;
+pub use sources::{Loaded, Sources, Texts};
 
-use crate::volume::{Bytes, CleanPolicy, Mode, NewVolumes, PoolName};
+use crate::volume::{Bytes, CleanPolicy, Fingerprint, Mode, NewVolumes, PoolName};
 
 /// Every pool of this host, by name.
 pub type Pools = BTreeMap<PoolName, Pool>;
@@ -31,12 +35,24 @@ pub struct Pool {
     pub new_volumes: NewVolumes,
     /// How a volume is wiped after a tenancy.
     pub clean: CleanPolicy,
+    /// How a volume that is a device is wiped, where that differs.
+    pub clean_devices: Option<CleanPolicy>,
     /// The size that each plain directory counts for, instead of its share of the file system.
     pub capacity: Option<Bytes>,
     /// The file system made on a device that a claim wants mounted and names none for; `ext4` or `xfs`.
     pub fs_type: FsType,
     /// Options that every mount of the pool's volumes gets: any of `nosuid`, `nodev`, `noexec`.
     pub mount_options: Vec<String>,
+}
+
+impl Pool {
+    /// How the volume of this fingerprint is wiped after a tenancy.
+    pub fn clean_of(&self, fingerprint: &Fingerprint) -> &CleanPolicy {
+        match fingerprint {
+            Fingerprint::Device { .. } => self.clean_devices.as_ref().unwrap_or(&self.clean),
+            Fingerprint::Directory { .. } => &self.clean,
+        }
+    }
 }
 
 /// What may be a volume of a pool. A bind mount is a mount; a symlink counts as what it leads to.

@@ -9,6 +9,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tracing::info;
 
+use super::reload::tell;
 use super::{Ends, Tasks, serve_http, watch_configuration};
 use crate::claim::Claims;
 use crate::cli::ControllerOptions;
@@ -18,7 +19,7 @@ use crate::csi::{ControllerService, IdentityService, Operations, OperatorService
 use crate::inventory::kubernetes::{Kubernetes, Scope};
 use crate::observe::metrics::Metrics;
 use crate::observe::{gauges, http};
-use crate::pool::{Pools, config};
+use crate::pool::{Loaded, Pools};
 
 /// What the tasks share.
 struct Parts {
@@ -32,13 +33,14 @@ struct Parts {
 
 /// Runs the controller until a signal ends it.
 pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
-    let pools = config::load(&options.common.config)?;
+    let Loaded { pools, report } = options.common.pools.sources().load()?;
     let http = http::Server::listen_if_asked(options.common.http.clone()).await?;
     let socket = Socket::listen(&options.common.endpoint)?;
     let config = kube::Config::infer().await.context("there is no way to an API server")?;
     let client = Client::try_from(config.clone())?;
     let inventory = Kubernetes::open(config, &options.namespace, Scope::All)?;
     info!(version = env!("CARGO_PKG_VERSION"), pools = pools.len(), "starting");
+    tell(&report);
     let pools = watch::Sender::new(Arc::new(pools));
     let parts = Parts {
         claims: Claims::new(inventory.clone(), pools.subscribe()),
@@ -58,7 +60,7 @@ pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
         Ends::First,
         |token| async move { Ok(server.serve(socket, token).await?) },
     );
-    watch_configuration(&mut tasks, options.common.config, &parts.pools, &parts.metrics);
+    watch_configuration(&mut tasks, options.common.pools.sources(), &parts.pools, &parts.metrics);
     serve_http(&mut tasks, http, &parts.metrics, &parts.ready);
     drop(parts);
     tasks.run_until_signal().await

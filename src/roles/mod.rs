@@ -7,7 +7,6 @@ pub mod reload;
 pub mod standalone;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use tracing::{info, warn};
 use crate::cli::Role;
 use crate::observe::http;
 use crate::observe::metrics::Metrics;
-use crate::pool::Pools;
+use crate::pool::{Pools, Sources};
 use crate::volume::NodeName;
 
 /// Runs a role until a signal ends it.
@@ -46,13 +45,13 @@ fn host_name() -> anyhow::Result<NodeName> {
 /// Starts what takes a changed configuration.
 fn watch_configuration(
     tasks: &mut Tasks,
-    file: PathBuf,
+    sources: Sources,
     pools: &watch::Sender<Arc<Pools>>,
     metrics: &Metrics,
 ) {
     let (pools, metrics) = (pools.clone(), metrics.clone());
     tasks.start("configuration", Ends::Last, |token| {
-        reload::watch_file(file, pools, metrics, token)
+        reload::watch_files(sources, pools, metrics, token)
     });
 }
 

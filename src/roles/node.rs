@@ -6,6 +6,7 @@ use kube::Client;
 use tracing::info;
 
 use super::agent::{Agent, Mounts};
+use super::reload::tell;
 use super::{Ends, Tasks, serve_http, watch_configuration};
 use crate::cli::{NodeOptions, RegistrationMode};
 use crate::cluster::own_node::OwnNode;
@@ -16,13 +17,13 @@ use crate::inventory::kubernetes::{Kubernetes, Scope};
 use crate::inventory::replica::Replica;
 use crate::kubelet;
 use crate::observe::http;
-use crate::pool::config;
+use crate::pool::Loaded;
 
 type Ledger = Replica<Kubernetes>;
 
 /// Runs the agent until a signal ends it.
 pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
-    let pools = config::load(&options.common.config)?;
+    let Loaded { pools, report } = options.common.pools.sources().load()?;
     let http = http::Server::listen_if_asked(options.common.http.clone()).await?;
     let socket = Socket::listen(&options.common.endpoint)?;
     let ledger = Embedded::open(&options.agent.state)?;
@@ -39,6 +40,7 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
         state = %options.agent.state.display(),
         "starting"
     );
+    tell(&report);
 
     let mut tasks = Tasks::default();
     let replica = inventory.clone();
@@ -65,7 +67,7 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
     agent.restore().await?;
     agent.start(&mut tasks);
     start(&mut tasks, &agent, &options, (own_node, socket));
-    watch_configuration(&mut tasks, options.common.config, &agent.pools, &agent.metrics);
+    watch_configuration(&mut tasks, options.common.pools.sources(), &agent.pools, &agent.metrics);
     serve_http(&mut tasks, http, &agent.metrics, &agent.ready);
     drop(agent);
     let ended = tasks.run_until_signal().await;

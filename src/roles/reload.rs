@@ -1,10 +1,9 @@
 //! The configuration, read again when it changes: no restart for a new pool.
 //!
-//! The file's content is compared every few seconds, and at once on SIGHUP. Comparing content instead of watching the
+//! The files' content is compared every few seconds, and at once on SIGHUP. Comparing content instead of watching the
 //! path holds for everything that is done to configuration files: edits in place, renames over it, and the symlink that
 //! Kubernetes swaps when a ConfigMap changes. A file that is refused changes nothing: the pools that are in force stay.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,20 +13,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::observe::metrics::Metrics;
-use crate::pool::Pools;
-use crate::pool::config::{self, ConfigError};
+use crate::pool::config::ConfigError;
+use crate::pool::storage_class_map::Line;
+use crate::pool::{Loaded, Pools, Sources, Texts};
 
-/// How often the file is looked at.
+/// How often the files are looked at.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Sends the pools of the file at `path` whenever its content has changed and is taken, until it is cancelled.
+/// Sends the pools of `sources` whenever their content has changed and is taken, until it is cancelled.
 ///
 /// `pools` holds what was read at the start.
-pub async fn watch_file(
-    path: PathBuf,
+pub async fn watch_files(
+    sources: Sources,
     pools: watch::Sender<Arc<Pools>>,
     metrics: Metrics,
     cancel: CancellationToken,
@@ -35,44 +35,44 @@ pub async fn watch_file(
     let mut asked = signal(SignalKind::hangup()).context("SIGHUP cannot be listened to")?;
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut file = Watched { path, pools, metrics, seen: None };
+    let mut files = Watched { sources, pools, metrics, seen: None };
     loop {
         let now = tokio::select! {
             _ = ticks.tick() => false,
             _ = asked.recv() => true,
             () = cancel.cancelled() => return Ok(()),
         };
-        file.look(now).await?;
+        files.look(now).await?;
     }
 }
 
-/// What the file was when it was looked at last: its text, or why it could not be read.
-type Seen = Result<String, String>;
+/// What the files were when they were looked at last: their texts, or why one could not be read.
+type Seen = Result<Texts, String>;
 
-/// What came of a look at the file.
+/// What came of a look at the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
-    /// It is what it was.
+    /// They are what they were.
     Unchanged,
-    /// Its pools are in force.
+    /// Their pools are in force.
     Taken,
-    /// It was refused, and the log says why; the pools that were in force still are.
+    /// One was refused, and the log says why; the pools that were in force still are.
     Refused,
 }
 
 struct Watched {
-    path: PathBuf,
+    sources: Sources,
     pools: watch::Sender<Arc<Pools>>,
     metrics: Metrics,
     seen: Option<Seen>,
 }
 
 impl Watched {
-    /// Looks at the file, and takes it if it has changed. `asked`: a person asked, and gets a line in the log either way.
+    /// Looks at the files, and takes them if one has changed. `asked`: a person asked, and gets a line in the log either way.
     async fn look(&mut self, asked: bool) -> anyhow::Result<Look> {
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || config::read(&path)).await?;
-        let seen = read.as_ref().map(String::clone).map_err(reason);
+        let sources = self.sources.clone();
+        let read = tokio::task::spawn_blocking(move || sources.read()).await?;
+        let seen = read.as_ref().map(Texts::clone).map_err(reason);
         if !asked && self.seen.as_ref() == Some(&seen) {
             return Ok(Look::Unchanged);
         }
@@ -80,12 +80,13 @@ impl Watched {
         // more costs one scan and misses nothing.
         let first = self.seen.replace(seen).is_none();
         let now = Timestamp::now().as_duration().as_secs_f64();
-        let pools = read.and_then(|text| config::parse(&text, &self.path));
-        self.metrics.configured(pools.is_ok(), now);
-        Ok(match pools {
-            Ok(pools) => {
+        let loaded = read.and_then(|texts| texts.parse());
+        self.metrics.configured(loaded.is_ok(), now);
+        Ok(match loaded {
+            Ok(Loaded { pools, report }) => {
                 if asked || !first {
-                    info!(file = %self.path.display(), pools = pools.len(), "configuration taken");
+                    info!(files = %self.sources, pools = pools.len(), "configuration taken");
+                    tell(&report);
                 }
                 self.pools.send_replace(Arc::new(pools));
                 Look::Taken
@@ -96,6 +97,13 @@ impl Watched {
                 Look::Refused
             }
         })
+    }
+}
+
+/// Logs what a person should read of a file of the static provisioner.
+pub fn tell(report: &[Line]) {
+    for line in report.iter().filter(|line| line.is_warning) {
+        warn!(key = line.key, "{}", line.text);
     }
 }
 
@@ -121,10 +129,15 @@ mod tests {
         format!("pools: {{{name}: {{path: /mnt/{name}}}}}\n")
     }
 
+    fn sources(path: &Path) -> Sources {
+        Sources { config: Some(path.to_owned()), storage_class_map: None }
+    }
+
     fn watched(path: &Path) -> (Watched, watch::Receiver<Arc<Pools>>) {
-        let (pools, receiver) = watch::channel(Arc::new(config::load(path).unwrap()));
+        let sources = sources(path);
+        let (pools, receiver) = watch::channel(Arc::new(sources.load().unwrap().pools));
         let metrics = Metrics::default();
-        (Watched { path: path.to_owned(), pools, metrics, seen: None }, receiver)
+        (Watched { sources, pools, metrics, seen: None }, receiver)
     }
 
     fn names(pools: &watch::Receiver<Arc<Pools>>) -> Vec<String> {
@@ -191,6 +204,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_change_of_the_provisioners_file_is_taken_too() {
+        let directory = TempDir::new().unwrap();
+        let (path, map) = (directory.path().join("pools.yaml"), directory.path().join("map.yaml"));
+        fs::write(&path, pool("own")).unwrap();
+        fs::write(&map, "one: {hostDir: /srv/one}\n").unwrap();
+        let (mut file, pools) = watched(&path);
+        file.sources.storage_class_map = Some(map.clone());
+        file.look(false).await.unwrap();
+
+        fs::write(&map, "two: {hostDir: /srv/two, selector: []}\n").unwrap();
+
+        assert_eq!(file.look(false).await.unwrap(), Look::Taken);
+        assert_eq!(names(&pools), ["own", "two"]);
+    }
+
+    #[tokio::test]
     async fn a_person_who_asks_is_answered_even_if_nothing_changed() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("pools.yaml");
@@ -206,10 +235,10 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("pools.yaml");
         fs::write(&path, pool("old")).unwrap();
-        let (sender, mut pools) = watch::channel(Arc::new(config::load(&path).unwrap()));
+        let files = sources(&path);
+        let (sender, mut pools) = watch::channel(Arc::new(files.load().unwrap().pools));
         let cancel = CancellationToken::new();
-        let watching =
-            tokio::spawn(watch_file(path.clone(), sender, Metrics::default(), cancel.clone()));
+        let watching = tokio::spawn(watch_files(files, sender, Metrics::default(), cancel.clone()));
         pools.changed().await.unwrap();
 
         fs::write(&path, pool("new")).unwrap();

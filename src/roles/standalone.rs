@@ -5,16 +5,17 @@
 use tracing::info;
 
 use super::agent::{Agent, Mounts};
+use super::reload::tell;
 use super::{Ends, Tasks, host_name, serve_http, watch_configuration};
 use crate::cli::StandaloneOptions;
 use crate::csi::{ControllerService, IdentityService, Server, Socket};
 use crate::inventory::embedded::Embedded;
 use crate::observe::http;
-use crate::pool::config;
+use crate::pool::Loaded;
 
 /// Runs the standalone server until a signal ends it.
 pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
-    let pools = config::load(&options.common.config)?;
+    let Loaded { pools, report } = options.common.pools.sources().load()?;
     let node = options.node.clone().map_or_else(host_name, Ok)?;
     let http = http::Server::listen_if_asked(options.common.http.clone()).await?;
     let sockets = Sockets::listen(&options)?;
@@ -27,6 +28,7 @@ pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
         state = %options.agent.state.display(),
         "starting"
     );
+    tell(&report);
     let mounts = Mounts { tenants: options.tenants_beneath(), roots: options.mount_roots.clone() };
     let agent = Agent::new(&options.agent, node, inventory.clone(), pools, mounts);
     agent.restore().await?;
@@ -40,7 +42,7 @@ pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
             |token| async move { Ok(server.serve(socket, token).await?) },
         );
     }
-    watch_configuration(&mut tasks, options.common.config, &agent.pools, &agent.metrics);
+    watch_configuration(&mut tasks, options.common.pools.sources(), &agent.pools, &agent.metrics);
     serve_http(&mut tasks, http, &agent.metrics, &agent.ready);
     drop(agent);
     let ended = tasks.run_until_signal().await;

@@ -38,7 +38,7 @@ pub(super) fn device(number: DeviceNumber) -> host::Result<Named> {
     named(&described(number)?, None, number)
 }
 
-/// As [`device`] for one that is open, so that the file behind a loop device is asked for too.
+/// As [`device()`] for one that is open, so that the file behind a loop device is asked for too.
 pub(super) fn open_device(
     device: &File,
     path: &Path,

@@ -2,17 +2,6 @@
 
 use super::*;
 
-fn device(entry: &str, mode: Mode) -> LocalVolume {
-    let mut volume = named(entry, Bytes(10));
-    let serial = DeviceIdentity::Serial(entry.into());
-    volume.status.fingerprint = Fingerprint::Device { device: serial, size: Bytes(10) };
-    volume.spec.mode = mode;
-    if mode == Mode::Block {
-        volume.spec.pool = "raw".parse().unwrap();
-    }
-    volume
-}
-
 #[tokio::test]
 async fn an_expansion_gives_what_the_source_has_grown_to_and_no_more() {
     let world = World::of_sizes(&[10]).await;

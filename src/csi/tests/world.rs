@@ -149,6 +149,7 @@ fn pools() -> Pools {
         accept: Accept { mount: true, directory: true, device: true },
         new_volumes: NewVolumes::RequireEmpty,
         clean: delete(),
+        clean_devices: None,
         capacity: None,
         fs_type: FsType::Ext4,
         mount_options: Vec::new(),

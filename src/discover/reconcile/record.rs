@@ -62,7 +62,8 @@ pub(super) fn update(volume: &LocalVolume, here: &Sighting<'_>, world: World<'_>
         && volume.spec.clean.is_none()
         && volume.status.conditions.clean.reason != CleanReason::FoundInUse
     {
-        plan.changes.push(Change::Order(volume.name.clone(), pool.clean.clone()));
+        let policy = pool.clean_of(&volume.status.fingerprint).clone();
+        plan.changes.push(Change::Order(volume.name.clone(), policy));
     }
 }
 

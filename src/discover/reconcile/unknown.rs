@@ -175,7 +175,7 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
         mode: pool.mode,
         tenancy,
         claim: None,
-        clean: ordered.then(|| pool.clean.clone()),
+        clean: ordered.then(|| pool.clean_of(&seen.facts.fingerprint).clone()),
         clean_asked: None,
         cordoned: false,
     };

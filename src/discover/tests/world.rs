@@ -215,6 +215,7 @@ fn pool(name: &str, path: PathBuf) -> Pool {
         accept: Accept { mount: true, directory: true, device: true },
         new_volumes: NewVolumes::RequireEmpty,
         clean: CleanPolicy { method: CleanMethod::Delete, verify: false },
+        clean_devices: None,
         capacity: None,
         fs_type: FsType::Ext4,
         mount_options: Vec::new(),

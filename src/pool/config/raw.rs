@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::Visitor;
+use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::Problem;
-use super::wording::problem;
+use super::wording::{Advice, POOLS, problem};
 use crate::volume::{Mode, NewVolumes};
 
 /// The file.
@@ -33,6 +33,8 @@ pub(super) struct RawPool {
     pub(super) new_volumes: NewVolumes,
     #[serde(default)]
     pub(super) clean: Option<Spanned<RawClean>>,
+    #[serde(default)]
+    pub(super) clean_devices: Option<Spanned<RawClean>>,
     #[serde(default)]
     pub(super) capacity: Option<Spanned<RawQuantity>>,
     #[serde(default)]
@@ -117,6 +119,14 @@ impl Visitor<'_> for Quantity {
 
 /// Reads the shape of a file.
 pub(super) fn read(text: &str) -> Result<RawFile, Vec<Problem>> {
+    yaml(text, &POOLS).map_err(|problem| vec![problem])
+}
+
+/// Reads a document of YAML, or says where it has another shape.
+pub(in crate::pool) fn yaml<T: DeserializeOwned>(
+    text: &str,
+    advice: &Advice,
+) -> Result<T, Problem> {
     let mut keys = Vec::new();
     let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
@@ -124,7 +134,7 @@ pub(super) fn read(text: &str) -> Result<RawFile, Vec<Problem>> {
             error.into_inner()
         })
     });
-    read.map_err(|error| vec![problem(&error, keys)])
+    read.map_err(|error| problem(&error, keys, advice))
 }
 
 /// The path of a key as it is written in the file: each [`Spanned`] adds a step `value`, which is no key.

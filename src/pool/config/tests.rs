@@ -39,6 +39,10 @@ pools:
     path: /srv/raw
     mode: Block
     clean: {method: command, command: [/usr/sbin/wipe, --all], timeout: 90m}
+  mixed:
+    path: /srv/mixed
+    accept: [mount, device]
+    cleanDevices: {method: shred, passes: 2}
   shared:
     path: /srv/shared
     accept: [directory, mount]
@@ -56,6 +60,9 @@ pools:
     let command = vec!["/usr/sbin/wipe".to_owned(), "--all".to_owned()];
     assert_eq!(pool("raw").clean.method, CleanMethod::Command { command, timeout: 5400 });
     assert!(pool("raw").accept.device);
+    assert_eq!(pool("mixed").clean.method, CleanMethod::Delete);
+    let devices = pool("mixed").clean_devices.as_ref().unwrap();
+    assert_eq!(devices.method, CleanMethod::Shred { passes: 2 });
     assert_eq!(pool("shared").capacity, Some(Bytes(10 << 30)));
 }
 
@@ -88,7 +95,15 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "pools:\n  fast:\n    path: /mnt\n    clean: {method: zero}\n",
-        "pools.yaml:4:21: pools.fast.clean.method: directories are wiped by delete, reformat, command or none; discard, zero and shred need accept: [device]",
+        "pools.yaml:4:21: pools.fast.clean.method: directories are wiped by delete, reformat, command or none; discard, zero and shred need accept: [device], or stand in cleanDevices",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    accept: [device]\n    cleanDevices: {method: zero}\n",
+        "pools.yaml:5:19: pools.fast.cleanDevices: a pool has two ways to wipe only where it accepts directories and devices, both; say clean",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    accept: [mount, device]\n    cleanDevices: {method: zero, passes: 2}\n",
+        "pools.yaml:5:42: pools.fast.cleanDevices.passes: only shred has passes",
     ),
     (
         "pools:\n  raw:\n    path: /mnt\n    mode: Block\n    clean: {method: delete}\n",
@@ -97,6 +112,14 @@ const WRONG: &[(&str, &str)] = &[
     (
         "pools:\n  fast:\n    path: /mnt\n    newVolumes: clean\n    clean: {method: none}\n",
         "pools.yaml:5:21: pools.fast.clean.method: newVolumes: clean needs a way to wipe; newVolumes: accept offers what volumes hold",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    accept: [mount, device]\n    newVolumes: clean\n    cleanDevices: {method: none}\n",
+        "pools.yaml:6:28: pools.fast.cleanDevices.method: newVolumes: clean needs a way to wipe; newVolumes: accept offers what volumes hold",
+    ),
+    (
+        "pools:\n  fast:\n    path: /mnt\n    accept: [directory, device]\n    clean: {method: reformat}\n    cleanDevices: {method: zero}\n",
+        "pools.yaml:5:21: pools.fast.clean.method: a plain directory has no file system of its own to make anew; use delete, command or none",
     ),
     (
         "pools:\n  raw:\n    path: /mnt\n    mode: Block\n    clean: {method: shred, passes: 33}\n",
@@ -171,7 +194,7 @@ fn a_wrong_value_is_refused_with_file_line_column_and_key() {
 const MISSHAPEN: &[(&str, &str)] = &[
     (
         "pools:\n  fast:\n    path: /mnt\n    pth: /mnt\n",
-        "4:5: pools.fast.pth: there is no such key here; there are path, mode, match, accept, newVolumes, clean, capacity, fsType, mountOptions",
+        "4:5: pools.fast.pth: there is no such key here; there are path, mode, match, accept, newVolumes, clean, cleanDevices, capacity, fsType, mountOptions",
     ),
     ("pools:\n  fast:\n    mode: Block\n", "3:5: pools.fast: the key path is missing"),
     (
@@ -198,6 +221,10 @@ const MISSHAPEN: &[(&str, &str)] = &[
     (
         "pools:\n  fast:\n    path: /a\n    clean: delete\n",
         "4:12: pools.fast.clean: it has keys of its own: write for example {method: delete}",
+    ),
+    (
+        "pools:\n  fast:\n    path: /a\n    cleanDevices: zero\n",
+        "4:19: pools.fast.cleanDevices: it has keys of its own: write for example {method: discard}",
     ),
     (
         "pools:\n  fast: /a\n",
@@ -227,6 +254,7 @@ const MISSHAPEN: &[(&str, &str)] = &[
         "pools: {fast: {path: /a}}\n---\npools: {}\n",
         "3:1: a second document begins here; a file of pools has only one",
     ),
+    ("fast\n", "1:1: it has keys of its own: write for example pools: {fast: {path: /mnt/fast}}"),
     ("pool: {}\n", "1:1: pool: there is no such key here; there are pools"),
     ("pools: {", "1:8: pools: unclosed bracket '{'"),
     ("", "1:1: the file ends here; write for example pools: {fast: {path: /mnt/fast}}"),
@@ -281,7 +309,7 @@ proptest! {
 
     #[test]
     fn any_text_like_a_file_of_pools_is_read_or_refused(
-        text in "(pools:\n)?(  [a-z]{1,3}:\n(    (path|mode|match|accept|newVolumes|clean|capacity|fsType|mountOptions): [\\[{]?[/a-z0-9*,: ]{0,12}[\\]}]?\n){0,5}){0,3}"
+        text in "(pools:\n)?(  [a-z]{1,3}:\n(    (path|mode|match|accept|newVolumes|clean|cleanDevices|capacity|fsType|mountOptions): [\\[{]?[/a-z0-9*,: ]{0,12}[\\]}]?\n){0,5}){0,3}"
     ) {
         let _ = read(&text);
     }

@@ -5,15 +5,43 @@ use serde_saphyr::{Error, UserMessageFormatter};
 
 use super::Problem;
 
+/// What to write instead of what has another shape, in a kind of file.
+pub(in crate::pool) struct Advice {
+    /// For these keys; the file itself has an empty one.
+    pub(in crate::pool) keys: &'static [(&'static str, &'static str)],
+    /// For any other key that has keys of its own.
+    pub(in crate::pool) pool: &'static str,
+    /// For a list.
+    pub(in crate::pool) list: &'static str,
+}
+
+/// For `pools.yaml`.
+pub(super) const POOLS: Advice = Advice {
+    keys: &[
+        ("", "write for example pools: {fast: {path: /mnt/fast}}"),
+        ("clean", "write for example {method: delete}"),
+        ("cleanDevices", "write for example {method: discard}"),
+        ("pools", "write for example {fast: {path: /mnt/fast}}"),
+    ],
+    pool: "write for example {path: /mnt/fast}",
+    list: "write it in brackets, for example [mount, directory]",
+};
+
+impl Advice {
+    fn on(&self, key: &str) -> Option<&'static str> {
+        self.keys.iter().find(|(known, _)| *known == key).map(|(_, advice)| *advice)
+    }
+}
+
 /// The problem behind `error`, which came up at `keys`.
-pub(super) fn problem(error: &Error, mut keys: Vec<String>) -> Problem {
+pub(super) fn problem(error: &Error, mut keys: Vec<String>, advice: &Advice) -> Problem {
     let error = error.without_snippet();
     // A key that could not be read has no name.
     keys.retain(|key| key != "?");
     if let Error::DuplicateMappingKey { key: Some(key), .. } = error {
         keys.push(key.clone());
     }
-    let message = plain(error, keys.last().map_or("", String::as_str));
+    let message = plain(error, keys.last().map_or("", String::as_str), advice);
     let location = error.location();
     Problem {
         line: location.map(|location| location.line()),
@@ -23,28 +51,25 @@ pub(super) fn problem(error: &Error, mut keys: Vec<String>) -> Problem {
     }
 }
 
-fn plain(error: &Error, key: &str) -> Option<String> {
+fn plain(error: &Error, key: &str, advice: &Advice) -> Option<String> {
     Some(match error {
         Error::Eof { .. } => {
-            "the file ends here; write for example pools: {fast: {path: /mnt/fast}}".into()
+            format!("the file ends here; {}", advice.on("").unwrap_or(advice.pool))
         }
         Error::MultipleDocuments { .. } => {
             "a second document begins here; a file of pools has only one".into()
         }
         Error::DuplicateMappingKey { .. } => "it is there a second time; take one out".into(),
         Error::NullIntoString { .. } => "it has no value".into(),
-        Error::Unexpected { expected: "mapping start", .. } => match key {
-            "clean" => "it has keys of its own: write for example {method: delete}".into(),
-            "pools" => {
-                "it has a key for each pool: write for example {fast: {path: /mnt/fast}}".into()
-            }
-            _ => "it has keys of its own: write for example {path: /mnt/fast}".into(),
-        },
+        Error::Unexpected { expected: "mapping start", .. } => {
+            let has = if key == "pools" { "a key for each pool" } else { "keys of its own" };
+            format!("it has {has}: {}", advice.on(key).unwrap_or(advice.pool))
+        }
         Error::Unexpected { expected: "sequence start", .. } => {
-            "it is a list: write it in brackets, for example [mount, directory]".into()
+            format!("it is a list: {}", advice.list)
         }
         Error::Unexpected { expected: "string scalar", .. } => {
-            "it is text: write it without brackets or keys".into()
+            format!("it is text: {}", advice.on(key).unwrap_or("write it without brackets or keys"))
         }
         Error::InvalidScalar { ty: "boolean", .. } => "it is true or false".into(),
         Error::InvalidScalar { ty: "u32", .. } => "it is a whole number".into(),

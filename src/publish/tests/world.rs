@@ -48,6 +48,7 @@ pub(super) fn pool() -> Pool {
         accept: Accept { mount: true, directory: true, device: true },
         new_volumes: NewVolumes::RequireEmpty,
         clean: CleanPolicy { method: crate::volume::CleanMethod::Delete, verify: false },
+        clean_devices: None,
         capacity: None,
         fs_type: FsType::Ext4,
         mount_options: vec!["nosuid".into()],

@@ -2,7 +2,7 @@ use super::super::super::found::{Defect, Depth, Sight};
 use super::super::{Change, depth};
 use super::world::*;
 use crate::volume::{
-    CleanMethod, CleanReason, HealthReason, LocalVolume, NewVolumes, Phase, Status,
+    CleanMethod, CleanPolicy, CleanReason, HealthReason, LocalVolume, NewVolumes, Phase, Status,
 };
 
 #[test]
@@ -66,6 +66,23 @@ fn a_policy_that_changes_later_decides_about_data_that_was_found_before() {
         host.settle(&v1(full(mounted(1))));
 
         assert_eq!(phases(&host), [phase]);
+    }
+}
+
+#[test]
+fn a_device_among_directories_that_was_found_with_data_is_wiped_as_its_pool_wipes_devices() {
+    let zero = CleanPolicy { method: CleanMethod::Zero, verify: false };
+    for wiped_from_the_start in [true, false] {
+        let mut host = Host::new();
+        host.pool("fast").clean_devices = Some(zero.clone());
+        if !wiped_from_the_start {
+            host.settle(&v1(full(device(1))));
+        }
+        host.pool("fast").new_volumes = NewVolumes::Clean;
+
+        host.settle(&v1(full(device(1))));
+
+        assert_eq!(host.recorded[0].spec.clean, Some(zero.clone()));
     }
 }
 
