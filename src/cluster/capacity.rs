@@ -83,7 +83,10 @@ impl<I: Inventory> Capacities<I> {
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     due = None;
-                    if self.write(&known).await { continue } else { AGAIN }
+                    if self.write(&known).await {
+                        continue;
+                    }
+                    AGAIN
                 }
             };
             due.get_or_insert_with(|| Instant::now() + heard);

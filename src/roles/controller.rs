@@ -113,7 +113,7 @@ impl Parts {
         let lost_nodes =
             LostNodes::new(self.inventory.clone(), self.client.clone(), driver, options.node_grace);
         tasks.start("lost nodes", Ends::First, |token| async move {
-            lost_nodes.run(token).await;
+            Box::pin(lost_nodes.run(token)).await;
             Ok(())
         });
     }

@@ -25,7 +25,6 @@ pub(super) enum Step {
 /// that has begun must not be given to another tenant.
 pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&LocalVolume>) -> Step {
     match (ledger, remote) {
-        (None, None) => Step::Nothing,
         (None, Some(_)) => Step::Adopt,
         (Some(ledger), None) => Step::Publish(Box::new(ledger.clone())),
         (Some(ledger), Some(remote)) if remote.spec.tenancy < ledger.spec.tenancy => {
@@ -35,7 +34,7 @@ pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&LocalVolume>) -
         (Some(ledger), Some(remote)) if remote.status != ledger.status => {
             Step::Tell(Box::new(ledger.status.clone()))
         }
-        (Some(_), Some(_)) => Step::Nothing,
+        (Some(_), Some(_)) | (None, None) => Step::Nothing,
     }
 }
 

@@ -28,10 +28,10 @@ impl Remote {
     }
 
     fn store(&self) -> Result<&Embedded, Error> {
-        match self.away.load(Ordering::SeqCst) {
-            false => Ok(&self.store),
-            true => Err(Error::OutcomeUnknown { context: "a test", source: "out of reach".into() }),
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Error::OutcomeUnknown { context: "a test", source: "out of reach".into() });
         }
+        Ok(&self.store)
     }
 }
 
@@ -139,6 +139,7 @@ async fn equal(replica: &Replica<Remote>) -> Vec<LocalVolume> {
     tokio::time::timeout(Duration::from_mins(1), wait).await.expect("they never became equal")
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what `modify_status` takes")]
 fn lost(volume: &LocalVolume) -> Option<Status> {
     let mut status = volume.status.clone();
     status.conditions.healthy = holds(false, HealthReason::Missing);
