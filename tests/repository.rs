@@ -70,7 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "volume",
         ],
     ),
-    ("cli", &["csi", "inventory", "pool", "volume", "observe"]),
+    ("cli", &["csi", "inventory", "kubelet", "pool", "volume", "observe"]),
     (
         "roles",
         &[
@@ -83,6 +83,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "health",
             "host",
             "inventory",
+            "kubelet",
             "observe",
             "pool",
             "publish",

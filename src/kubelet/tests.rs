@@ -51,15 +51,16 @@ impl World {
 
     /// Waits for a socket that is not `old`.
     async fn socket_other_than(&self, old: Option<Made>) -> Made {
+        let is_new = |made: Option<Made>| made.filter(|made| Some(*made) != old);
         let look = async {
-            loop {
-                match self.made() {
-                    Some(made) if Some(made) != old => return made,
-                    _ => sleep(Duration::from_millis(2)).await,
-                }
+            let mut made = is_new(self.made());
+            while made.is_none() {
+                sleep(Duration::from_millis(2)).await;
+                made = is_new(self.made());
             }
+            made
         };
-        timeout(LONG, look).await.expect("the socket was not made")
+        timeout(LONG, look).await.ok().flatten().expect("the socket was not made")
     }
 
     async fn client(&self) -> RegistrationClient<tonic::transport::Channel> {

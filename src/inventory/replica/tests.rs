@@ -128,13 +128,12 @@ async fn stop(replica: Replica<Remote>) {
 async fn equal(replica: &Replica<Remote>) -> Vec<LocalVolume> {
     let volumes = |all: Vec<Recorded>| all.into_iter().map(|one| one.volume).collect::<Vec<_>>();
     let wait = async {
-        loop {
-            let ledger = volumes(replica.ledger.list().await.unwrap());
-            if ledger == volumes(replica.remote.store.list().await.unwrap()) {
-                return ledger;
-            }
+        let mut ledger = volumes(replica.ledger.list().await.unwrap());
+        while ledger != volumes(replica.remote.store.list().await.unwrap()) {
             tokio::time::sleep(Duration::from_millis(2)).await;
+            ledger = volumes(replica.ledger.list().await.unwrap());
         }
+        ledger
     };
     tokio::time::timeout(Duration::from_mins(1), wait).await.expect("they never became equal")
 }
