@@ -56,6 +56,11 @@ impl Cluster {
         self.kubectl_fed(&["apply", "-f", "-"], manifests);
     }
 
+    /// Runs kubectl, which must succeed, and returns what it printed.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        self.kubectl_fed(arguments, "")
+    }
+
     /// Runs kubectl, which must succeed, with `input` on its standard input, and returns what it printed.
     pub(crate) fn kubectl_fed(&self, arguments: &[&str], input: &str) -> String {
         let mut command = Command::new("kubectl");
@@ -90,15 +95,19 @@ impl Cluster {
 
     /// A client with the token that the agent on `node` has: bound to its pod.
     pub(crate) async fn agent_on(&self, node: &str) -> Client {
+        let pod =
+            eventually("the agent's pod is on its node", async || self.agent(node).await).await;
+        self.account("berth-node", Some(pod.metadata.name.unwrap())).await
+    }
+
+    /// The pod of the agent on `node`, unless it is on its way out.
+    pub(crate) async fn agent(&self, node: &str) -> Option<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
         let agents = ListParams::default()
             .labels("app.kubernetes.io/component=node")
             .fields(&format!("spec.nodeName={node}"));
-        let pod = eventually("the agent's pod is on its node", async || {
-            pods.list(&agents).await.unwrap().items.into_iter().next()
-        })
-        .await;
-        self.account("berth-node", Some(pod.metadata.name.unwrap())).await
+        let listed = pods.list(&agents).await.unwrap().items;
+        listed.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none())
     }
 
     /// A client with a token of a service account, bound to one of its pods or to none.

@@ -6,7 +6,9 @@
     reason = "a test panics where something is not as it must be"
 )]
 
+mod disks;
 mod harness;
+mod life;
 mod manifests;
 mod nodes;
 mod permissions;
