@@ -107,9 +107,11 @@ pub(super) fn publish(
     }
 }
 
-/// Plans the volume at its staging path. `other` is another path at which it is staged.
+/// Plans the volume at its staging path, where it is mounted or, if not `is_mounted`, has a directory that stands for it.
+/// `other` is another path at which it is staged.
 pub(super) fn stage(
     wanted: Wanted<'_>,
+    is_mounted: bool,
     there: &There,
     recorded: Option<&Place>,
     other: Option<&Place>,
@@ -117,14 +119,19 @@ pub(super) fn stage(
     if let Some(other) = other {
         return Err(Refusal::Elsewhere(PathBuf::from(&other.published.path)));
     }
-    if wanted.shape == Shape::Directory {
+    if is_mounted {
         return place(wanted, there, recorded);
     }
-    // A raw device is not mounted at its staging path; that it was verified is what is recorded.
-    match recorded {
-        Some(place) if !wanted.is_as(place) => Err(Refusal::Incompatible),
-        Some(_) => Ok(Plan::AlreadyDone),
-        None => Ok(Plan::Steps(&[])),
+    // That it was verified is what is recorded.
+    match (there, recorded) {
+        (There::Foreign(found), _) => Err(Refusal::Occupied(found.clone())),
+        (There::Bare(Shape::File), _) => {
+            Err(Refusal::Occupied(Found::Unsuitable("a file (a volume is staged at a directory)")))
+        }
+        (_, Some(place)) if !wanted.is_as(place) => Err(Refusal::Incompatible),
+        (There::Nothing, _) => Ok(Plan::Steps(&[Step::MakeDirectory])),
+        (There::Bare(Shape::Directory) | There::Own { .. }, Some(_)) => Ok(Plan::AlreadyDone),
+        (There::Bare(Shape::Directory) | There::Own { .. }, None) => Ok(Plan::Steps(&[])),
     }
 }
 

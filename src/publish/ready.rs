@@ -21,7 +21,7 @@ impl<I: Inventory> Publisher<I> {
                 let news = self.shared.places.put(&task.id, place);
                 if news { self.hold(&task.id).await } else { Ok(()) }
             }
-            Next::Bind(place) => self.stage_anew(&task, place, None, &turn).await,
+            Next::Record(place) => self.stage_anew(&task, place, None, &turn).await,
             Next::Device(place, prepare) => {
                 self.stage_anew(&task, place, Some(prepare), &turn).await
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 
 use super::places::Place;
-use super::shown::{Form, Shown, Subject};
+use super::shown::{Shown, Subject, is_mounted_when_staged};
 use super::turn::Turn;
 use super::{Error, LOOK, Publisher, path, path::Roots};
 use crate::host::mount::{Kind, Seen};
@@ -83,8 +83,8 @@ impl Survey {
         let table = table.map_err(|source| Error::Host { id: self.id.clone(), source })?;
         let subject = Subject::open(&self.id, &self.volume).ok();
         let recorded = as_recorded(&self.volume).into_iter();
-        let mut places: Vec<_> =
-            recorded.filter_map(|place| still_there(place, &table, subject.as_ref())).collect();
+        let still = |place| still_there(place, &self.volume, &table, subject.as_ref());
+        let mut places: Vec<_> = recorded.filter_map(still).collect();
         if let (Some(subject), Some(staged)) = (subject, self.staged(&places)) {
             places.extend(self.unrecorded(&table, &subject, &staged, &places));
         }
@@ -135,16 +135,22 @@ fn shows(shown: &Shown, mount: &Mount) -> bool {
 }
 
 /// `place`, if it still is one: what is mounted there now is remembered, so that only that is ever taken away.
-fn still_there(place: Place, table: &MountTable, subject: Option<&Subject>) -> Option<Place> {
+fn still_there(
+    place: Place,
+    volume: &LocalVolume,
+    table: &MountTable,
+    subject: Option<&Subject>,
+) -> Option<Place> {
     let path = Path::new(&place.published.path);
-    // A raw device is not mounted at its staging path: it is staged as long as the caller keeps the directory.
-    if place.published.staging && subject.is_some_and(|subject| subject.form == Form::Node) {
+    let subject = subject.map(|subject| &subject.shown);
+    // It is staged as long as the caller keeps the directory.
+    if place.published.staging && !is_mounted_when_staged(volume) {
         let kept = Seen::at(path).is_ok_and(|seen| seen.kind == Kind::Directory);
-        let shown = subject.map(|subject| subject.shown.clone());
+        let shown = subject.cloned().or_else(|| table.at(path).map(Shown::by));
         return kept.then_some(Place { shown, ..place });
     }
     let mount = table.at(path)?;
-    let own = subject.map(|subject| &subject.shown).filter(|shown| shown.is_shown_by(mount));
+    let own = subject.filter(|shown| shown.is_shown_by(mount));
     let shown = Some(own.cloned().unwrap_or_else(|| Shown::by(mount)));
     Some(Place { shown, ..place })
 }

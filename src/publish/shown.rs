@@ -10,7 +10,7 @@ use crate::host::mount::{Detached, Kind, Seen, Spot};
 use crate::host::mountinfo::{Mount, MountTable};
 use crate::host::{self, DeviceNumber, Errno};
 use crate::source::{self, Source};
-use crate::volume::{LocalVolume, Mode, VolumeId};
+use crate::volume::{Fingerprint, LocalVolume, Mode, VolumeId};
 
 /// What a mount of a volume shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,16 @@ pub(super) struct Subject {
     pub(super) shown: Shown,
     /// The source as the kernel sees it.
     pub(super) seen: Seen,
+}
+
+/// Whether `volume` is mounted at its staging path. Only the file system on a device is; a directory is bound from its
+/// verified source to each target, and of a raw device nothing but its node is ever anywhere.
+///
+/// The kubelet unstages no volume that it finds mounted outside of its own directory (`GetDeviceMountRefs`), and a directory
+/// always is, at its source: were it bound to the staging path too, it would never be taken away from there.
+pub(super) fn is_mounted_when_staged(volume: &LocalVolume) -> bool {
+    volume.spec.mode == Mode::Filesystem
+        && matches!(volume.status.fingerprint, Fingerprint::Device { .. })
 }
 
 impl Subject {

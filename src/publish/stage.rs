@@ -1,4 +1,4 @@
-//! A volume at its staging path: verified, its file system mounted or its directory bound there. Blocks.
+//! A volume at its staging path: verified, and mounted there if it is the file system on a device. Blocks.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use super::options::Options;
 use super::places::Place;
 use super::plan::{self, Plan, Prepare, Wanted};
 use super::reserved::Reserved;
-use super::shown::{Form, Subject};
-use super::target::{carry_out, refused};
+use super::shown::{Form, Subject, is_mounted_when_staged};
+use super::target::{carry_out, make_all, refused};
 use super::{AccessType, path, path::Roots};
 use crate::host;
 use crate::host::mount::{Attribute, Attributes, Seen, Spot};
@@ -37,8 +37,8 @@ pub(super) struct Staging {
 pub(super) enum Next {
     /// Nothing.
     Done(Place),
-    /// It is to be bound, or only recorded.
-    Bind(Place),
+    /// It is to be recorded.
+    Record(Place),
     /// The file system on its device is to be readied and mounted.
     Device(Place, Prepare),
 }
@@ -65,20 +65,19 @@ impl Staging {
         }
         Ok(match at.subject.form {
             Form::Filesystem => Next::Device(place, self.prepare(&at.subject)?),
-            Form::Directory | Form::Node => Next::Bind(place),
+            Form::Directory | Form::Node => Next::Record(place),
         })
     }
 
-    /// Mounts it, with a file system of type `fs_type` where it is on a device. Looks again: a moment has passed.
+    /// Makes the staging directory if there is none, and mounts the file system of type `fs_type` there, if it is on a
+    /// device. Looks again: a moment has passed.
     pub(super) fn attach(&self, fs_type: Option<&str>) -> Result<(), Error> {
         let At { subject, spot, seen, plan } = self.look()?;
         let Plan::Steps(steps) = plan else { return Ok(()) };
-        let mount = match (subject.form, fs_type) {
-            (Form::Filesystem, Some(fs_type)) => {
-                self.mount(&subject, fs_type, &self.options.flags.filesystem())?
-            }
-            _ => subject.clone_of(&self.id, &subject.seen)?,
+        let Some(fs_type) = fs_type else {
+            return make_all(steps, &spot).map_err(|e| self.host(e));
         };
+        let mount = self.mount(&subject, fs_type, &self.options.flags.filesystem())?;
         let attributes = self.attributes(subject.form).with_all(self.options.pool);
         carry_out(steps, &spot, seen, attributes, mount).map_err(|e| self.host(e))
     }
@@ -90,7 +89,6 @@ impl Staging {
         let (there, seen) = subject.look_at(&spot).map_err(|e| self.host(e))?;
         let flags = self.options.flags.recorded();
         let wanted = Wanted {
-            // The staging path is a directory, for a device node too; nothing is mounted there for that.
             shape: subject.shape(),
             access: self.access,
             read_only: false,
@@ -104,7 +102,9 @@ impl Staging {
             .iter()
             .filter(|place| place.published.staging)
             .partition(|place| place.is_at(spot.path()));
-        let plan = plan::stage(wanted, &there, here.first().copied(), other.first().copied())
+        let is_mounted = is_mounted_when_staged(&self.volume);
+        let (here, other) = (here.first().copied(), other.first().copied());
+        let plan = plan::stage(wanted, is_mounted, &there, here, other)
             .map_err(|refusal| refused(&self.id, &self.path, refusal))?;
         // Said last: what is there with another type is there with other arguments.
         self.check_type(&subject)?;

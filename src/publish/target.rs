@@ -7,7 +7,7 @@ use super::options::{self, Options};
 use super::places::Place;
 use super::plan::{self, Plan, Refusal, Step, Wanted};
 use super::reserved::Reserved;
-use super::shown::{Form, Subject};
+use super::shown::{Form, Subject, is_mounted_when_staged};
 use super::{path, path::Roots};
 use crate::host::mount::{Attribute, Attributes, Detached, Seen, Spot};
 use crate::host::mountinfo::MountTable;
@@ -73,20 +73,20 @@ impl Target {
         };
         let staged = |place: &&Place| place.published.staging && place.is_at(spot.path());
         let staged = self.places.iter().find(staged).ok_or_else(not)?;
-        if subject.form == Form::Node {
-            return Ok(None);
-        }
         // A target shows what is staged: flags of the file system are those of the staging path.
         let flags = self.options.flags.recorded();
         if staged.published.flags.as_ref().is_some_and(|s| !options::same_filesystem(s, &flags)) {
             let (id, path) = (self.id.clone(), spot.path().to_owned());
             return Err(Error::Incompatible { id, path });
         }
+        if !is_mounted_when_staged(&self.volume) {
+            return Ok(None);
+        }
         let seen = spot.look().map_err(|e| self.host(e))?.ok_or_else(not)?;
         if !subject.is_mounted_at(&seen).map_err(|e| self.host(e))? {
             return Err(not());
         }
-        Ok((subject.form == Form::Filesystem).then_some(seen))
+        Ok(Some(seen))
     }
 
     fn wanted<'a>(
@@ -179,19 +179,22 @@ pub(super) fn carry_out(
 ) -> Result<(), host::Error> {
     let Some((Step::Attach, before)) = steps.split_last() else { return Ok(()) };
     mount.restrict(attributes)?;
-    for step in before {
-        match step {
-            Step::MakeDirectory => spot.make_directory()?,
-            Step::MakeFile => spot.make_file()?,
-            Step::Attach => {}
-        }
-    }
+    make_all(before, spot)?;
     let attached = attach(mount, spot, seen);
     if attached.is_err() && !before.is_empty() {
         // The error to be told is the first one; an empty leftover does no harm.
         let _ = spot.remove_directory().or_else(|_| spot.remove_file());
     }
     attached
+}
+
+/// Makes what `steps` say at `spot`, short of a mount.
+pub(super) fn make_all(steps: &[Step], spot: &Spot) -> Result<(), host::Error> {
+    steps.iter().try_for_each(|step| match step {
+        Step::MakeDirectory => spot.make_directory(),
+        Step::MakeFile => spot.make_file(),
+        Step::Attach => Ok(()),
+    })
 }
 
 fn attach(mount: Detached, spot: &Spot, seen: Option<Seen>) -> Result<(), host::Error> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::Error;
-use super::shown::{Form, Subject};
+use super::shown::{Subject, is_mounted_when_staged};
 use super::stats::At;
 use super::{LOOK, Publisher};
 use crate::host::mount::{Kind, Seen};
@@ -29,7 +29,7 @@ impl<I: Inventory> Publisher<I> {
         let turn = self.look(id, volume.status.path.as_ref()).await?;
         let (id, volume) = (id.clone(), volume);
         let look = move || {
-            let subject = Subject::open(&id, &volume)?;
+            Subject::open(&id, &volume)?;
             let is_there = |path: PathBuf| {
                 let at = At { id: id.clone(), volume: volume.clone(), path };
                 match at.verified() {
@@ -39,9 +39,8 @@ impl<I: Inventory> Publisher<I> {
                 }
             };
             let (staging, targets) = (expected.staging, expected.targets);
-            // Nothing is mounted at the staging path of a raw device.
             let bare = |path: &PathBuf| {
-                subject.form == Form::Node
+                !is_mounted_when_staged(&volume)
                     && Seen::at(path).is_ok_and(|seen| seen.kind == Kind::Directory)
             };
             let staging = staging.filter(|path| !bare(path));
