@@ -12,4 +12,5 @@ mod life;
 mod manifests;
 mod nodes;
 mod permissions;
+mod rebuilt;
 mod tenants;
