@@ -6,6 +6,7 @@
     reason = "a test panics where something is not as it must be"
 )]
 
+mod devices;
 mod disks;
 mod harness;
 mod life;
@@ -13,3 +14,4 @@ mod manifests;
 mod nodes;
 mod permissions;
 mod tenants;
+mod workloads;
