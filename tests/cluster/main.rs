@@ -8,6 +8,7 @@
 
 mod devices;
 mod disks;
+mod features;
 mod harness;
 mod life;
 mod manifests;
