@@ -15,12 +15,13 @@ use super::progress::Progress;
 use super::queue::Order;
 use super::wipe::{self, Notes, Run};
 use super::{Cleaner, Error};
+use crate::host::namespace::HostNamespace;
 use crate::host::priority;
 use crate::inventory::{self, Inventory, Recorded};
 use crate::observe::metrics::WipeOutcome;
 use crate::volume::{
-    Bytes, CleanMethod, CleanPolicy, CleanReason, Cleaning, Fingerprint, LocalVolume, Remount,
-    Status, Tenancy, VolumeName,
+    Bytes, CleanMethod, CleanPolicy, CleanReason, Cleaning, Fingerprint, LocalVolume, Published,
+    Remount, Status, Tenancy, VolumeName,
 };
 
 /// How often the progress of a wipe is recorded.
@@ -41,6 +42,8 @@ pub(super) struct Ended {
     tenancy: Tenancy,
     policy: CleanPolicy,
     asked: Option<Timestamp>,
+    /// Where the volume was recorded to be for its tenant when it was looked at last.
+    published: Vec<Published>,
     pub(super) began: Instant,
     counted: (u64, u64),
 }
@@ -61,6 +64,7 @@ impl Worker {
             volume: recorded.volume,
             policy,
             locks: cleaner.options.locks.clone(),
+            host: cleaner.host,
             progress: Arc::clone(&progress),
         };
         tokio::spawn(async move {
@@ -89,6 +93,11 @@ impl Ended {
     pub(super) fn order(&self) -> Order {
         (self.tenancy, self.policy.clone(), self.asked)
     }
+
+    /// Whether the volume was taken away from somewhere while it was looked at: what was found of its use is old then.
+    pub(super) fn is_outdated(&self, now: &LocalVolume) -> bool {
+        now.status.published != self.published
+    }
 }
 
 struct Job<I> {
@@ -96,6 +105,7 @@ struct Job<I> {
     volume: LocalVolume,
     policy: CleanPolicy,
     locks: PathBuf,
+    host: HostNamespace,
     progress: Arc<Progress>,
 }
 
@@ -109,6 +119,7 @@ impl<I: Inventory> Job<I> {
             tenancy: self.volume.spec.tenancy,
             policy: self.policy,
             asked: self.volume.spec.clean_asked,
+            published: self.volume.status.published,
             began,
             counted: self.progress.so_far(),
         }
@@ -116,10 +127,10 @@ impl<I: Inventory> Job<I> {
 
     async fn begin_and_wipe(&mut self) -> Result<Option<Fingerprint>, Error> {
         let volume = self.volume.clone();
-        let locks = self.locks.clone();
+        let (locks, host) = (self.locks.clone(), self.host);
         let lock = on_thread(move || {
             let lock = Lock::take(&locks, &volume.name)?;
-            wipe::require_ready(&volume).map(|()| lock)
+            wipe::require_ready(&volume, host).map(|()| lock)
         });
         let lock = lock.await?;
         self.begin().await?;
@@ -171,7 +182,7 @@ impl<I: Inventory> Job<I> {
         &self,
         mut lock: Lock,
     ) -> impl Future<Output = Result<Option<Fingerprint>, Error>> + use<I> {
-        let (volume, policy) = (self.volume.clone(), self.policy.clone());
+        let (volume, policy, host) = (self.volume.clone(), self.policy.clone(), self.host);
         let progress = Arc::clone(&self.progress);
         let notes = Recorder {
             inventory: self.inventory.clone(),
@@ -180,7 +191,8 @@ impl<I: Inventory> Job<I> {
         };
         on_thread(move || {
             priority::become_idle();
-            wipe::wipe(&volume, &policy, &mut Run { progress: &progress, lock: &mut lock }, &notes)
+            let mut run = Run { host, progress: &progress, lock: &mut lock };
+            wipe::wipe(&volume, &policy, &mut run, &notes)
         })
     }
 
@@ -326,6 +338,7 @@ mod tests {
             volume: released(),
             policy: delete(),
             locks: state.path().to_owned(),
+            host: HostNamespace::default(),
             progress: Arc::default(),
         };
         job.begin().await.unwrap();

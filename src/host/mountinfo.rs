@@ -57,6 +57,10 @@ impl Mount {
     }
 }
 
+/// Where a mount point lies: the file system, and the place within it. It is the same in every namespace that shows the
+/// place, by whichever path.
+pub type Ground = (DeviceNumber, PathBuf);
+
 /// Whether `options`, comma-separated, has `option`.
 pub fn has_option(options: &OsStr, option: &str) -> bool {
     options.as_bytes().split(|b| *b == b',').any(|o| o == option.as_bytes())
@@ -135,6 +139,22 @@ impl MountTable {
     /// The mount that `path`, in which nothing is a symlink, lies on.
     pub fn around(&self, path: &Path) -> Option<&Mount> {
         path.ancestors().find_map(|path| self.at(path))
+    }
+
+    /// Where `path`, in which nothing is a symlink, lies, whatever is mounted at it.
+    pub fn ground(&self, path: &Path) -> Option<Ground> {
+        let around = self.around(path.parent()?)?;
+        Some((around.device, around.path_in_filesystem(path)?))
+    }
+
+    /// Where the mount point of `mount` lies; of mounts that lie one upon the other, that of the lowest. Absent where the
+    /// table does not have what it lies on, as for the root.
+    pub fn ground_of(&self, mount: &Mount) -> Option<Ground> {
+        let mut beneath = self.by_id(mount.parent)?;
+        while beneath.mount_point == mount.mount_point {
+            beneath = self.by_id(beneath.parent).filter(|next| next.id != beneath.id)?;
+        }
+        Some((beneath.device, beneath.path_in_filesystem(&mount.mount_point)?))
     }
 
     /// The mounts that show `root` of the file system on `device`, or something beneath it.

@@ -85,16 +85,13 @@ impl Survey {
         let recorded = as_recorded(&self.volume).into_iter();
         let still = |place| still_there(place, &self.volume, &table, subject.as_ref());
         let mut places: Vec<_> = recorded.filter_map(still).collect();
-        if let (Some(subject), Some(staged)) = (subject, self.staged(&places)) {
-            places.extend(self.unrecorded(&table, &subject, &staged, &places));
+        // What is staged is this tenancy's, whether or not that has ended.
+        let staged = places.iter().find(|place| place.published.staging);
+        if let (Some(subject), Some(staged)) = (subject, staged) {
+            let unrecorded = self.unrecorded(&table, &subject, &staged.published, &places);
+            places.extend(unrecorded);
         }
         Ok(places)
-    }
-
-    fn staged(&self, places: &[Place]) -> Option<Published> {
-        let current = self.volume.id().as_ref() == Some(&self.id);
-        let mut staged = places.iter().filter(|place| current && place.published.staging);
-        staged.next().map(|place| place.published.clone())
     }
 
     /// Mounts of the volume that are neither recorded nor the administrator's: the process that made them ended before
