@@ -23,12 +23,6 @@ impl Default for HostNamespace {
 }
 
 impl HostNamespace {
-    /// That of another process.
-    #[cfg(test)]
-    pub(crate) fn of(process: u32) -> Self {
-        Self { process }
-    }
-
     /// Its mount table; absent where it is the calling thread's own, or is not to be told.
     pub fn table(self) -> Result<Option<MountTable>> {
         self.look_at(|path| MountTable::read_from(&path.join("mountinfo")))
@@ -126,6 +120,9 @@ pub(crate) fn isolated<R: Send>(act: impl FnOnce() -> R + Send) -> R {
         }
     })
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;
 
 #[cfg(test)]
 fn temporary_mounts() -> Vec<std::path::PathBuf> {
