@@ -25,8 +25,8 @@ pub(super) fn require_unused(
     facts: &Facts,
     host: HostNamespace,
 ) -> Result<(), Error> {
-    let published = volume.status.published.iter().map(|place| place.path.clone());
-    let mut by: BTreeSet<String> = published.collect();
+    require_unpublished(volume)?;
+    let mut by = BTreeSet::new();
     let table = MountTable::read()?;
     let own = Own::of(volume, &table, host.table()?.as_ref());
     let node = Node::of(volume, &table);
@@ -43,6 +43,12 @@ pub(super) fn require_unused(
         }
     }
     if by.is_empty() { Ok(()) } else { Err(Error::InUse { by: by.into_iter().collect() }) }
+}
+
+/// [`Error::InUse`] if the volume is recorded to be anywhere for its tenant: then nothing else has to be looked at.
+pub(super) fn require_unpublished(volume: &LocalVolume) -> Result<(), Error> {
+    let by: Vec<_> = volume.status.published.iter().map(|place| place.path.clone()).collect();
+    if by.is_empty() { Ok(()) } else { Err(Error::InUse { by }) }
 }
 
 /// What holds the file system of a device beside its mount `own` of this namespace's `table`, as far as `/proc` shows it:

@@ -43,6 +43,7 @@ pub(super) fn require_ready(volume: &LocalVolume, host: HostNamespace) -> Result
     if begun {
         return Ok(());
     }
+    in_use::require_unpublished(volume)?;
     in_use::require_unused(volume, Source::open(volume)?.facts(), host)
 }
 

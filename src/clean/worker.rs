@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::lock::Lock;
 use super::progress::Progress;
@@ -316,6 +316,10 @@ fn log(volume: &LocalVolume, ended: &Ended, took: Duration) {
         Err(Error::Interrupted) => {
             info!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, "wipe stopped; it is resumed by the next start, or another order takes its place");
         }
+        // Not a failure: so it is after each tenancy whose pod is still unwinding. The condition says how it goes on.
+        Err(error @ Error::InUse { .. }) => {
+            debug!(volume = %name, %node, %pool, tenancy, error = error.sentence(), "not wiped yet");
+        }
         Err(error) => {
             warn!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, error = error.sentence(), "not wiped; it is tried again");
         }
@@ -326,6 +330,7 @@ fn log(volume: &LocalVolume, ended: &Ended, took: Duration) {
 mod tests {
     use super::*;
     use crate::inventory::embedded::Embedded;
+    use crate::volume::AccessMode;
     use crate::volume::fixture::{delete, released};
 
     #[tokio::test]
@@ -350,5 +355,32 @@ mod tests {
         let recorded = inventory.get(&released().name).await.unwrap().volume;
         let cleaning = recorded.status.cleaning.unwrap();
         assert_eq!((cleaning.entries, cleaning.bytes), (3, Bytes(4096)));
+    }
+
+    #[tokio::test]
+    async fn what_was_found_in_use_is_outdated_once_the_volume_is_recorded_elsewhere() {
+        let state = tempfile::tempdir().unwrap();
+        let mut volume = released();
+        volume.status.published.push(Published {
+            path: "/kubelet/pods/1".into(),
+            staging: false,
+            read_only: false,
+            access: AccessMode::SingleNodeWriter,
+            flags: None,
+        });
+        let job = Job {
+            inventory: Embedded::open(state.path()).unwrap(),
+            volume: volume.clone(),
+            policy: delete(),
+            locks: state.path().to_owned(),
+            host: HostNamespace::default(),
+            progress: Arc::default(),
+        };
+
+        let ended = job.run().await;
+
+        assert!(matches!(&ended.result, Err(Error::InUse { by }) if *by == ["/kubelet/pods/1"]));
+        assert!(!ended.is_outdated(&volume));
+        assert!(ended.is_outdated(&released()));
     }
 }

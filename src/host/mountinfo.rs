@@ -329,6 +329,33 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn where_a_mount_point_lies_is_told_by_what_is_beneath_it_and_not_by_its_path() {
+        // The host, with a mount upon another and one of a directory upon itself; a container that sees a part of it.
+        let host = MountTable::parse(
+            b"1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /mnt/v1 rw - ext4 b rw\n3 2 8:2 / /mnt/v1 rw - ext4 b rw\n\
+              4 1 8:1 /mnt/v2 /mnt/v2 rw - ext4 a rw\n",
+        )
+        .unwrap();
+        let container = MountTable::parse(
+            b"5 9 0:30 / / rw - overlay o rw\n6 5 8:1 /mnt /host rw - ext4 a rw\n7 6 8:2 / /host/v1 rw - ext4 b rw\n\
+              8 5 8:2 / /mnt/v1 rw - ext4 b rw\n",
+        )
+        .unwrap();
+        let ground = |table: &MountTable, id| table.ground_of(table.by_id(id).unwrap());
+        let on_root = |path: &str| Some((DeviceNumber { major: 8, minor: 1 }, path.into()));
+
+        assert_eq!([2, 3].map(|id| ground(&host, id)), [on_root("/mnt/v1"), on_root("/mnt/v1")]);
+        assert_eq!(ground(&host, 4), on_root("/mnt/v2"));
+        for path in ["/mnt/v1", "/mnt/v2"] {
+            assert_eq!(host.ground(Path::new(path)), on_root(path));
+        }
+        assert_eq!(ground(&container, 7), on_root("/mnt/v1"));
+        assert_eq!(container.ground(Path::new("/host/v1")), on_root("/mnt/v1"));
+        assert_ne!(ground(&container, 8), on_root("/mnt/v1"));
+        assert_eq!((ground(&host, 1), ground(&container, 5)), (None, None));
+    }
+
+    #[test]
     fn the_table_of_this_process_is_read() {
         assert!(MountTable::read().unwrap().at(Path::new("/proc")).is_some());
     }

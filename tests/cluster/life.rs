@@ -13,12 +13,12 @@ use crate::harness::{Cluster, NAMESPACE, eventually};
 /// Runs until it is killed.
 const IDLE: &str = "exec sleep 1000000";
 /// Writes a file, and runs on.
-const WRITE: &str = "echo of-the-first-tenant > /data/file && exec sleep 1000000";
+pub(crate) const WRITE: &str = "echo of-the-first-tenant > /data/file && exec sleep 1000000";
 /// Keeps a pod to a node by the scheduler's means.
-const ON_NODE_A: &str = "nodeSelector: {kubernetes.io/hostname: node-a}";
+pub(crate) const ON_NODE_A: &str = "nodeSelector: {kubernetes.io/hostname: node-a}";
 
 /// A claim of the class that the chart makes.
-fn claim(name: &str, size: &str) -> String {
+pub(crate) fn claim(name: &str, size: &str) -> String {
     format!(
         "\n---\n{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: {name}}}, spec: {{storageClassName: \
          fast-disks, accessModes: [ReadWriteOnce], resources: {{requests: {{storage: {size}}}}}}}}}\n"
@@ -34,7 +34,8 @@ fn spec(place: &str, script: &str) -> String {
     )
 }
 
-fn pod(name: &str, place: &str, script: &str) -> String {
+/// A pod that runs `script` so.
+pub(crate) fn pod(name: &str, place: &str, script: &str) -> String {
     let spec = spec(place, script);
     format!("\n---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {spec}}}\n")
 }
@@ -51,12 +52,12 @@ impl Cluster {
     }
 
     /// Waits until the pod runs, and returns it.
-    async fn running(&self, name: &str) -> Pod {
+    pub(crate) async fn running(&self, name: &str) -> Pod {
         self.wait_for(self.pods(), name, is_pod_running()).await.unwrap()
     }
 
     /// Deletes the pod and the claim `data`, and waits until the volume that it was bound to is gone.
-    async fn give_back(&self, pod: &str) {
+    pub(crate) async fn give_back(&self, pod: &str) {
         let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(self.client.clone());
         let bound = claims.get("data").await.unwrap().spec.unwrap().volume_name.unwrap();
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
@@ -67,7 +68,7 @@ impl Cluster {
     }
 
     /// Waits until the volume may be claimed again.
-    async fn again_available(&self, volume: &Volume) {
+    pub(crate) async fn again_available(&self, volume: &Volume) {
         eventually("the volume is available again", async || {
             let mut volumes = self.local_volumes().await.into_iter();
             volumes.find(|now| now.uid == volume.uid && now.phase == "Available")
@@ -76,7 +77,7 @@ impl Cluster {
     }
 
     /// What a command in the pod prints.
-    fn in_pod(&self, pod: &str, command: &[&str]) -> String {
+    pub(crate) fn in_pod(&self, pod: &str, command: &[&str]) -> String {
         self.kubectl(&[&["exec", pod, "--"], command].concat())
     }
 }

@@ -12,3 +12,4 @@ mod life;
 mod manifests;
 mod nodes;
 mod permissions;
+mod release;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::directories::entries;
 use super::world::{World, in_world};
-use crate::host::mount::fixture::{Disk, bind, mount, share, tmpfs};
+use crate::host::mount::fixture::{Disk, mount, share, tmpfs};
 use crate::host::mountinfo::MountTable;
 use crate::host::namespace::fixture::Other;
 use crate::inventory::Inventory;
