@@ -15,5 +15,6 @@ mod life;
 mod manifests;
 mod nodes;
 mod permissions;
+mod release;
 mod tenants;
 mod workloads;
