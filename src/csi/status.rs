@@ -32,9 +32,6 @@ pub(super) enum Error {
     Inventory(#[from] inventory::Error),
     #[error(transparent)]
     Operator(#[from] Refused),
-    /// `UNAVAILABLE`.
-    #[error("the volumes of this node have not been looked for yet; ask again in a moment")]
-    NotReady,
 }
 
 /// Why a person's order is not carried out. `FAILED_PRECONDITION`.
@@ -96,7 +93,6 @@ fn code(error: &Error) -> Code {
         Error::Inventory(error) => of_inventory(error),
         Error::Operator(Refused::NoPool { .. }) => Code::NotFound,
         Error::Operator(_) => Code::FailedPrecondition,
-        Error::NotReady => Code::Unavailable,
     }
 }
 
@@ -121,8 +117,8 @@ fn of_request(error: &request::Error) -> Code {
 
 fn of_claim(error: &claim::Error) -> Code {
     use claim::Error::{
-        Exhausted, Incompatible, Inventory, NotFound, NotOffered, NotReady, OutOfRange, Published,
-        Refused, UnknownPool, WrongMode,
+        Exhausted, Incompatible, Inventory, NotFound, NotOffered, NotReady, OutOfRange, Refused,
+        UnknownPool, WrongMode,
     };
     match error {
         NotReady => Code::Unavailable,
@@ -130,7 +126,6 @@ fn of_claim(error: &claim::Error) -> Code {
         UnknownPool { .. } | WrongMode { .. } | NotOffered { .. } => Code::InvalidArgument,
         Exhausted { .. } | Refused { .. } => Code::ResourceExhausted,
         NotFound(_) => Code::NotFound,
-        Published { .. } => Code::FailedPrecondition,
         OutOfRange { .. } => Code::OutOfRange,
         Inventory(error) => of_inventory(error),
     }

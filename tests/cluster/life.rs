@@ -103,6 +103,7 @@ async fn a_claim_too_large_for_a_node_goes_to_one_where_it_fits() {
         let listed = published.list(&ListParams::default()).await.unwrap().items;
         let mut sizes = listed
             .into_iter()
+            .filter(|capacity| capacity.storage_class_name == "fast-disks")
             .filter_map(|capacity| mebibytes(&capacity.maximum_volume_size?.0))
             .collect::<Vec<_>>();
         sizes.sort_unstable();
