@@ -154,3 +154,26 @@ fn both(
     });
     ready
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_is_ready_while_its_volumes_are_found_and_the_kubelet_knows_it() {
+        let mut tasks = Tasks::default();
+        let (found, registered) = (watch::Sender::new(false), watch::Sender::new(false));
+        let ready = both(&mut tasks, found.subscribe(), registered.subscribe());
+        let mut told = ready.subscribe();
+
+        found.send_replace(true);
+        tokio::task::yield_now().await;
+        let unknown_to_the_kubelet = *told.borrow_and_update();
+        registered.send_replace(true);
+        let known = *told.wait_for(|ready| *ready).await.unwrap();
+        registered.send_replace(false);
+        let refused = *told.wait_for(|ready| !*ready).await.unwrap();
+
+        assert_eq!((unknown_to_the_kubelet, known, refused), (false, true, false));
+    }
+}

@@ -6,6 +6,7 @@
     reason = "a test panics where something is not as it must be"
 )]
 
+mod agent;
 mod beside;
 mod devices;
 mod disks;
