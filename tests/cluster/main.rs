@@ -13,3 +13,4 @@ mod manifests;
 mod nodes;
 mod permissions;
 mod release;
+mod tenants;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::disks::Volume;
 use crate::harness::{Cluster, eventually};
-use crate::life::{ON_NODE_A, WRITE, claim, pod};
+use crate::tenants::{ON_NODE_A, WRITE, claim, pod};
 
 /// Writes a file, and ends when it is asked to: what a kubelet waits for otherwise is no part of what is looked at.
 const WRITE_AND_END: &str = "trap \"exit 0\" TERM; ls -A /data > /tmp/found; echo mine > /data/file; \
