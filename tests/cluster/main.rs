@@ -6,11 +6,17 @@
     reason = "a test panics where something is not as it must be"
 )]
 
+mod agent;
+mod beside;
+mod devices;
 mod disks;
+mod features;
 mod harness;
 mod life;
 mod manifests;
 mod nodes;
 mod permissions;
+mod rebuilt;
 mod release;
 mod tenants;
+mod workloads;

@@ -15,25 +15,49 @@ pub(crate) const WRITE: &str = "echo of-the-first-tenant > /data/file && exec sl
 /// Keeps a pod to a node by the scheduler's means.
 pub(crate) const ON_NODE_A: &str = "nodeSelector: {kubernetes.io/hostname: node-a}";
 
+/// What a container has that sees it at `/data`.
+pub(crate) const AT_DATA: &str = "volumeMounts: [{name: data, mountPath: /data}]";
+
 /// A claim of the class that the chart makes.
 pub(crate) fn claim(name: &str, size: &str) -> String {
+    claim_of(name, size, "storageClassName: fast-disks, accessModes: [ReadWriteOnce]")
+}
+
+/// A claim that asks for `fields`.
+pub(crate) fn claim_of(name: &str, size: &str, fields: &str) -> String {
     format!(
-        "\n---\n{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: {name}}}, spec: {{storageClassName: \
-         fast-disks, accessModes: [ReadWriteOnce], resources: {{requests: {{storage: {size}}}}}}}}}\n"
+        "\n---\n{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: {name}}}, spec: {{{fields}, \
+         resources: {{requests: {{storage: {size}}}}}}}}}\n"
     )
 }
 
 /// What runs `script` in a container that has the claim `data` at `/data`; `place` says where, as a field of a pod.
 pub(crate) fn spec(place: &str, script: &str) -> String {
+    spec_on("data", place, script)
+}
+
+/// [`spec`] with another claim than `data`.
+pub(crate) fn spec_on(claim: &str, place: &str, script: &str) -> String {
+    let volumes =
+        format!("volumes: [{{name: data, persistentVolumeClaim: {{claimName: {claim}}}}}]");
+    spec_of(&format!("{place}, {volumes}"), AT_DATA, script)
+}
+
+/// What runs `script` in a container; `pod` and `container` are more fields of each.
+pub(crate) fn spec_of(pod: &str, container: &str, script: &str) -> String {
     format!(
-        "{{{place}, terminationGracePeriodSeconds: 0, containers: [{{name: main, image: 'berth.test/busybox:1', \
-         imagePullPolicy: Never, command: [sh, -c, '{script}'], volumeMounts: [{{name: data, mountPath: /data}}]}}], \
-         volumes: [{{name: data, persistentVolumeClaim: {{claimName: data}}}}]}}"
+        "{{{pod}, terminationGracePeriodSeconds: 0, containers: [{{name: main, image: 'berth.test/busybox:1', \
+         imagePullPolicy: Never, command: [sh, -c, '{script}'], {container}}}]}}"
     )
 }
 
+/// A pod of [`spec`].
 pub(crate) fn pod(name: &str, place: &str, script: &str) -> String {
-    let spec = spec(place, script);
+    pod_of(name, &spec(place, script))
+}
+
+/// A pod of this specification.
+pub(crate) fn pod_of(name: &str, spec: &str) -> String {
     format!("\n---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {spec}}}\n")
 }
 
