@@ -78,7 +78,7 @@ impl Cluster {
 
     /// Takes away all that scenarios leave, also those that failed: workloads, claims, volumes, and the disks.
     pub(crate) async fn clear(&self) {
-        let kinds = "deployments,pods,persistentvolumeclaims";
+        let kinds = "deployments,statefulsets,pods,persistentvolumeclaims";
         self.kubectl(&["delete", kinds, "--all", "--wait=false"]);
         let pods: Api<Pod> = Api::default_namespaced(self.client.clone());
         let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(self.client.clone());

@@ -9,6 +9,9 @@
 mod disks;
 mod harness;
 mod life;
+mod lost_node;
+mod machines;
 mod manifests;
 mod nodes;
 mod permissions;
+mod registration;
