@@ -26,7 +26,7 @@ impl<I: Inventory> Publisher<I> {
         let turn = self.turn(&id, &path)?;
         let volume = self.find(&id).await?;
         self.learn(&id, &volume, &turn).await?;
-        let at = At { id: id.clone(), volume, path };
+        let at = At { staging: self.staging_of(&id, &volume), id: id.clone(), volume, path };
         let places = self.shared.places.of(&id);
         turn.block(MOUNT, move || expand(&at, range, &places)).await
     }

@@ -244,6 +244,7 @@ impl<I: Inventory> Publisher<I> {
             pools: self.shared.pools.borrow().values().map(|pool| pool.path.clone()).collect(),
             volumes: own.flat_map(|recorded| Reserved::paths_of(&recorded.volume)).collect(),
             published: self.shared.places.shown(),
+            staged: self.shared.places.staged_by_others(id),
         })
     }
 

@@ -15,7 +15,7 @@ use crate::volume::{Published, VolumeId};
 pub(super) struct Place {
     /// What is recorded.
     pub(super) published: Published,
-    /// What is mounted there; absent where nothing is, or where that is not known.
+    /// What is mounted there; absent where that is not known.
     pub(super) shown: Option<Shown>,
 }
 
@@ -85,6 +85,14 @@ impl Places {
         let all = self.lock();
         let others = all.iter().filter(|(other, _)| *other != id);
         others.flat_map(|(_, places)| places).map(|p| PathBuf::from(&p.published.path)).collect()
+    }
+
+    /// The paths at which tenancies other than `id` are staged.
+    pub(super) fn staged_by_others(&self, id: &VolumeId) -> Vec<PathBuf> {
+        let all = self.lock();
+        let others = all.iter().filter(|(other, _)| *other != id).flat_map(|(_, places)| places);
+        let staged = others.filter(|place| place.published.staging);
+        staged.map(|place| PathBuf::from(&place.published.path)).collect()
     }
 
     /// What is mounted anywhere.

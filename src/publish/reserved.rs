@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::Error;
+use super::error::{Error, Found};
 use super::shown::Shown;
 use crate::host::DeviceNumber;
 use crate::host::mount::Spot;
@@ -22,6 +22,8 @@ pub(super) struct Reserved {
     pub(super) volumes: Vec<PathBuf>,
     /// What is mounted for tenants now.
     pub(super) published: Vec<Shown>,
+    /// The staging directories of other tenancies: where nothing is mounted, nothing else tells that they are taken.
+    pub(super) staged: Vec<PathBuf>,
 }
 
 /// A directory as the mount table tells it: by its file system and its path within that.
@@ -34,12 +36,16 @@ impl Reserved {
         own.map(PathBuf::from)
     }
 
-    /// Refuses `spot` if it is one of these places or lies in one.
+    /// Refuses `spot` if it is one of these places, or lies in a pool or a volume.
     pub(super) fn check(&self, id: &VolumeId, spot: &Spot) -> Result<(), Error> {
         let failed = |source| Error::Host { id: id.clone(), source };
         if self.has(spot.path(), &MountTable::read().map_err(failed)?) {
             let reason = "it is, or lies in, the directory of a pool or a volume";
             return Err(Error::Path { id: id.clone(), path: spot.path().to_owned(), reason });
+        }
+        if self.staged.iter().any(|staged| staged == spot.path()) {
+            let (id, path) = (id.clone(), spot.path().to_owned());
+            return Err(Error::Occupied { id, path, found: Found::Owned });
         }
         Ok(())
     }
@@ -57,7 +63,7 @@ impl Reserved {
         let inside = parent.join(name);
         let published = self.published.iter().filter_map(|shown| match shown {
             Shown::Mount { device, root } => Some((*device, root.clone())),
-            Shown::Node(_) => None,
+            Shown::Nothing | Shown::Node(_) => None,
         });
         let mut volumes = volumes.iter().filter_map(|own| ground(own, table)).chain(published);
         volumes.any(|(on, root)| on == device && inside.starts_with(root))

@@ -6,7 +6,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 
 use super::places::Place;
-use super::shown::{Shown, Subject, is_mounted_when_staged};
+use super::shown::{Form, Shown, Subject};
 use super::turn::Turn;
 use super::{Error, LOOK, Publisher, path, path::Roots};
 use crate::host::mount::{Kind, Seen};
@@ -83,7 +83,8 @@ impl Survey {
         let table = table.map_err(|source| Error::Host { id: self.id.clone(), source })?;
         let subject = Subject::open(&self.id, &self.volume).ok();
         let recorded = as_recorded(&self.volume).into_iter();
-        let still = |place| still_there(place, &self.volume, &table, subject.as_ref());
+        let form = Form::of(&self.volume);
+        let still = |place| still_there(place, form, &table, subject.as_ref());
         let mut places: Vec<_> = recorded.filter_map(still).collect();
         if let (Some(subject), Some(staged)) = (subject, self.staged(&places)) {
             places.extend(self.unrecorded(&table, &subject, &staged, &places));
@@ -137,16 +138,17 @@ fn shows(shown: &Shown, mount: &Mount) -> bool {
 /// `place`, if it still is one: what is mounted there now is remembered, so that only that is ever taken away.
 fn still_there(
     place: Place,
-    volume: &LocalVolume,
+    form: Form,
     table: &MountTable,
     subject: Option<&Subject>,
 ) -> Option<Place> {
     let path = Path::new(&place.published.path);
     let subject = subject.map(|subject| &subject.shown);
-    // It is staged as long as the caller keeps the directory.
-    if place.published.staging && !is_mounted_when_staged(volume) {
+    // It is staged as long as the caller keeps the directory. A mount there is one that an earlier version made.
+    if place.published.staging && !form.is_mounted_when_staged() {
         let kept = Seen::at(path).is_ok_and(|seen| seen.kind == Kind::Directory);
-        let shown = subject.cloned().or_else(|| table.at(path).map(Shown::by));
+        let there = || table.at(path).map_or(Shown::Nothing, Shown::by);
+        let shown = Some(subject.cloned().unwrap_or_else(there));
         return kept.then_some(Place { shown, ..place });
     }
     let mount = table.at(path)?;

@@ -15,6 +15,8 @@ use crate::volume::{Fingerprint, LocalVolume, Mode, VolumeId};
 /// What a mount of a volume shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shown {
+    /// Nothing: it is not mounted there.
+    Nothing,
     /// This directory, or device node, of the file system on this device.
     Mount {
         /// The number that the mount table has.
@@ -47,14 +49,24 @@ pub(super) struct Subject {
     pub(super) seen: Seen,
 }
 
-/// Whether `volume` is mounted at its staging path. Only the file system on a device is; a directory is bound from its
-/// verified source to each target, and of a raw device nothing but its node is ever anywhere.
-///
-/// The kubelet unstages no volume that it finds mounted outside of its own directory (`GetDeviceMountRefs`), and a directory
-/// always is, at its source: were it bound to the staging path too, it would never be taken away from there.
-pub(super) fn is_mounted_when_staged(volume: &LocalVolume) -> bool {
-    volume.spec.mode == Mode::Filesystem
-        && matches!(volume.status.fingerprint, Fingerprint::Device { .. })
+impl Form {
+    /// What `volume` is to its tenant, by its record.
+    pub(super) fn of(volume: &LocalVolume) -> Self {
+        match (volume.spec.mode, &volume.status.fingerprint) {
+            (Mode::Block, _) => Self::Node,
+            (Mode::Filesystem, Fingerprint::Device { .. }) => Self::Filesystem,
+            (Mode::Filesystem, Fingerprint::Directory { .. }) => Self::Directory,
+        }
+    }
+
+    /// Whether it is mounted at its staging path. Only the file system on a device is. A directory and a device's node are
+    /// bound from their verified source to each target, and at the staging path the caller's directory stands for them.
+    ///
+    /// The kubelet unstages no volume that it finds mounted outside of its own directory too (`GetDeviceMountRefs`), and
+    /// a directory is, at its source: were it bound to the staging path, it would never be taken away from there.
+    pub(super) fn is_mounted_when_staged(self) -> bool {
+        self == Self::Filesystem
+    }
 }
 
 impl Subject {
@@ -63,14 +75,10 @@ impl Subject {
         let failed = |source| Error::Source { id: id.clone(), source };
         let source = Source::open(volume).map_err(failed)?;
         let facts = source.facts();
-        let form = match (volume.spec.mode, source.is_device()) {
-            (Mode::Filesystem, false) => Form::Directory,
-            (Mode::Filesystem, true) => Form::Filesystem,
-            (Mode::Block, true) => Form::Node,
-            (Mode::Block, false) => {
-                return Err(failed(source::Error::Unsuitable { path: source.path().to_owned() }));
-            }
-        };
+        let form = Form::of(volume);
+        if (form == Form::Directory) == source.is_device() {
+            return Err(failed(source::Error::Unsuitable { path: source.path().to_owned() }));
+        }
         let shown = match form {
             Form::Directory => Shown::Mount { device: facts.device, root: facts.root.clone() },
             Form::Filesystem => Shown::Mount { device: facts.device, root: PathBuf::from("/") },
@@ -84,6 +92,12 @@ impl Subject {
     /// Whether `seen` is this volume, mounted there.
     pub(super) fn is_mounted_at(&self, seen: &Seen) -> Result<bool, host::Error> {
         Ok(self.own(seen)?.is_some())
+    }
+
+    /// Whether `seen`, at the recorded staging path, is this volume staged: mounted, or stood for by a bare directory.
+    pub(super) fn is_staged_at(&self, seen: &Seen) -> Result<bool, host::Error> {
+        let is_bare = seen.kind == Kind::Directory && !seen.is_mount;
+        Ok(is_bare && !self.form.is_mounted_when_staged() || self.is_mounted_at(seen)?)
     }
 
     /// `seen` as a plan sees it, if it is this volume, mounted there.
@@ -161,6 +175,7 @@ impl Shown {
     /// One of a volume is not: the disk beneath may be dead, and its mount has to go all the same.
     pub(super) fn is_shown_by(&self, mount: &Mount) -> bool {
         match self {
+            Self::Nothing => false,
             Self::Mount { .. } => self.is_table_entry(mount),
             Self::Node(number) => {
                 mount.root != Path::new("/")

@@ -7,7 +7,7 @@ use super::options::Options;
 use super::places::Place;
 use super::plan::{self, Plan, Prepare, Wanted};
 use super::reserved::Reserved;
-use super::shown::{Form, Subject, is_mounted_when_staged};
+use super::shown::{Form, Subject};
 use super::target::{carry_out, make_all, refused};
 use super::{AccessType, path, path::Roots};
 use crate::host;
@@ -102,12 +102,12 @@ impl Staging {
             .iter()
             .filter(|place| place.published.staging)
             .partition(|place| place.is_at(spot.path()));
-        let is_mounted = is_mounted_when_staged(&self.volume);
+        let is_mounted = subject.form.is_mounted_when_staged();
         let (here, other) = (here.first().copied(), other.first().copied());
         let plan = plan::stage(wanted, is_mounted, &there, here, other)
             .map_err(|refusal| refused(&self.id, &self.path, refusal))?;
         // Said last: what is there with another type is there with other arguments.
-        self.check_type(&subject)?;
+        self.check_type(&subject, here)?;
         Ok(At { subject, spot, seen, plan })
     }
 
@@ -137,8 +137,9 @@ impl Staging {
         self.kind.fs_type()
     }
 
-    /// Makes sure that a directory lies on the type of file system that was asked for.
-    fn check_type(&self, subject: &Subject) -> Result<(), Error> {
+    /// Makes sure that a directory lies on the type of file system that was asked for. One that is staged `here` was not
+    /// asked for with another.
+    fn check_type(&self, subject: &Subject, here: Option<&Place>) -> Result<(), Error> {
         let (Form::Directory, Some(asked)) = (subject.form, self.asked_type()) else {
             return Ok(());
         };
@@ -146,7 +147,11 @@ impl Staging {
         if has.as_deref() == Some(asked) {
             return Ok(());
         }
-        Err(Error::FsType { id: self.id.clone(), asked: asked.to_owned(), has })
+        let id = self.id.clone();
+        Err(match here {
+            Some(_) => Error::Incompatible { id, path: self.path.clone() },
+            None => Error::FsType { id, asked: asked.to_owned(), has },
+        })
     }
 
     pub(super) fn host(&self, source: host::Error) -> Error {

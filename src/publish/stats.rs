@@ -41,7 +41,8 @@ impl<I: Inventory> Publisher<I> {
     pub async fn stats(&self, id: &VolumeId, path: &Path) -> Result<Stats, Error> {
         let turn = self.look(id, path).await?;
         let volume = self.find(id).await?;
-        let at = At { id: id.clone(), volume, path: path.to_owned() };
+        let staging = self.staging_of(id, &volume);
+        let at = At { id: id.clone(), volume, path: path.to_owned(), staging };
         turn.block(LOOK, move || at.stats()).await
     }
 }
@@ -51,6 +52,8 @@ pub(super) struct At {
     pub(super) id: VolumeId,
     pub(super) volume: LocalVolume,
     pub(super) path: PathBuf,
+    /// Where it is staged, as far as is known.
+    pub(super) staging: Option<PathBuf>,
 }
 
 impl At {
@@ -70,7 +73,8 @@ impl At {
         Ok(Stats { bytes: part(full.bytes), inodes })
     }
 
-    /// The volume, verified, and what is at the path, which is the volume: else it is not here.
+    /// The volume, verified, and what is at the path, which is the volume: else it is not here. For a directory that stands
+    /// for the volume at its staging path, that is the volume's source.
     pub(super) fn verified(&self) -> Result<(Subject, Seen), Error> {
         let not_here = || Error::NotHere { id: self.id.clone(), path: self.path.clone() };
         if !self.path.is_absolute() {
@@ -84,6 +88,15 @@ impl At {
             }) => return Err(not_here()),
             seen => seen.map_err(|e| self.host(e))?,
         };
+        let Ok(path) = canonical(seen.as_fd()) else { return Err(not_here()) };
+        if path::is_administrators(&self.volume, &path) {
+            return Err(not_here());
+        }
+        let is_staging = self.staging.as_ref() == Some(&path);
+        if is_staging && !seen.is_mount && subject.is_staged_at(&seen).map_err(|e| self.host(e))? {
+            let source = Seen::of(subject.source.as_fd(), subject.source.path());
+            return Ok((subject, source.map_err(|e| self.host(e))?));
+        }
         let here = match subject.form {
             // The caller may name a link to the node.
             Form::Node => seen.kind == Kind::BlockDevice(subject.source.facts().device),
@@ -94,12 +107,7 @@ impl At {
                 seen.is_mount && mount.is_some_and(|mount| subject.shown.is_table_entry(mount))
             }
         };
-        if here && !self.is_administrators(&seen) { Ok((subject, seen)) } else { Err(not_here()) }
-    }
-
-    /// Whether the path leads to where the administrator has the volume, which is no tenant's place.
-    fn is_administrators(&self, seen: &Seen) -> bool {
-        canonical(seen.as_fd()).is_ok_and(|path| path::is_administrators(&self.volume, &path))
+        if here { Ok((subject, seen)) } else { Err(not_here()) }
     }
 
     pub(super) fn host(&self, source: host::Error) -> Error {

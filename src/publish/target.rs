@@ -7,7 +7,7 @@ use super::options::{self, Options};
 use super::places::Place;
 use super::plan::{self, Plan, Refusal, Step, Wanted};
 use super::reserved::Reserved;
-use super::shown::{Form, Subject, is_mounted_when_staged};
+use super::shown::{Form, Subject};
 use super::{path, path::Roots};
 use crate::host::mount::{Attribute, Attributes, Detached, Seen, Spot};
 use crate::host::mountinfo::MountTable;
@@ -79,14 +79,11 @@ impl Target {
             let (id, path) = (self.id.clone(), spot.path().to_owned());
             return Err(Error::Incompatible { id, path });
         }
-        if !is_mounted_when_staged(&self.volume) {
-            return Ok(None);
-        }
         let seen = spot.look().map_err(|e| self.host(e))?.ok_or_else(not)?;
-        if !subject.is_mounted_at(&seen).map_err(|e| self.host(e))? {
+        if !subject.is_staged_at(&seen).map_err(|e| self.host(e))? {
             return Err(not());
         }
-        Ok(Some(seen))
+        Ok(subject.form.is_mounted_when_staged().then_some(seen))
     }
 
     fn wanted<'a>(

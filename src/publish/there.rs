@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use super::error::Error;
-use super::shown::{Subject, is_mounted_when_staged};
+use super::shown::Subject;
 use super::stats::At;
 use super::{LOOK, Publisher};
-use crate::host::mount::{Kind, Seen};
 use crate::inventory::Inventory;
-use crate::volume::VolumeId;
+use crate::volume::{LocalVolume, VolumeId};
 
 /// Where a volume is to be looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,13 +24,16 @@ impl<I: Inventory> Publisher<I> {
     pub async fn absent(&self, id: &VolumeId, expected: Expected) -> Result<Vec<PathBuf>, Error> {
         let volume = self.find(id).await?;
         let named = expected.staging.is_some() || !expected.targets.is_empty();
-        let expected = if named { expected } else { self.put_at(id, &volume) };
+        let put = self.put_at(id, &volume);
+        let recorded = put.staging.clone();
+        let expected = if named { expected } else { put };
         let turn = self.look(id, volume.status.path.as_ref()).await?;
         let (id, volume) = (id.clone(), volume);
         let look = move || {
             Subject::open(&id, &volume)?;
             let is_there = |path: PathBuf| {
-                let at = At { id: id.clone(), volume: volume.clone(), path };
+                let (id, volume, staging) = (id.clone(), volume.clone(), recorded.clone());
+                let at = At { id, volume, path, staging };
                 match at.verified() {
                     Ok(_) => Ok(None),
                     Err(Error::NotHere { path, .. }) => Ok(Some(path)),
@@ -39,18 +41,18 @@ impl<I: Inventory> Publisher<I> {
                 }
             };
             let (staging, targets) = (expected.staging, expected.targets);
-            let bare = |path: &PathBuf| {
-                !is_mounted_when_staged(&volume)
-                    && Seen::at(path).is_ok_and(|seen| seen.kind == Kind::Directory)
-            };
-            let staging = staging.filter(|path| !bare(path));
             let absent = staging.into_iter().chain(targets).map(is_there);
             absent.filter_map(Result::transpose).collect()
         };
         turn.block(LOOK, look).await
     }
 
-    fn put_at(&self, id: &VolumeId, volume: &crate::volume::LocalVolume) -> Expected {
+    /// Where the volume is staged, as far as is known.
+    pub(super) fn staging_of(&self, id: &VolumeId, volume: &LocalVolume) -> Option<PathBuf> {
+        self.put_at(id, volume).staging
+    }
+
+    fn put_at(&self, id: &VolumeId, volume: &LocalVolume) -> Expected {
         let places = if self.shared.places.know(id) {
             self.shared.places.published(id)
         } else {

@@ -113,7 +113,6 @@ async fn each_bind_mount_becomes_a_volume_and_so_does_one_that_is_made_later() {
 }
 
 #[tokio::test]
-#[ignore = "the kubelet does not unstage a volume that is a mount elsewhere too"]
 async fn a_claim_waits_for_its_pod_and_then_has_the_smallest_volume_that_fits() {
     let cluster = Cluster::with_disks().await;
     cluster.apply(&claim("data", "100Mi"));
@@ -139,7 +138,6 @@ async fn a_claim_waits_for_its_pod_and_then_has_the_smallest_volume_that_fits() 
 }
 
 #[tokio::test]
-#[ignore = "the kubelet does not unstage a volume that is a mount elsewhere too"]
 async fn the_next_claim_finds_nothing_of_the_one_before() {
     let cluster = Cluster::with_disks().await;
     cluster.apply(&(claim("data", "100Mi") + &pod("first", ON_NODE_A, WRITE)));
@@ -163,7 +161,6 @@ async fn the_next_claim_finds_nothing_of_the_one_before() {
 }
 
 #[tokio::test]
-#[ignore = "the kubelet does not unstage a volume that is a mount elsewhere too"]
 async fn deleted_volumes_come_back_with_their_claims_and_nothing_is_wiped() {
     let cluster = Cluster::with_disks().await;
     cluster.apply(&(claim("data", "100Mi") + &pod("writer", ON_NODE_A, WRITE)));
@@ -197,7 +194,6 @@ async fn deleted_volumes_come_back_with_their_claims_and_nothing_is_wiped() {
 }
 
 #[tokio::test]
-#[ignore = "the kubelet does not unstage a volume that is a mount elsewhere too"]
 async fn a_claim_too_large_for_a_node_goes_to_one_where_it_fits() {
     let cluster = Cluster::with_disks().await;
     let published: Api<CSIStorageCapacity> = Api::namespaced(cluster.client.clone(), NAMESPACE);
@@ -225,7 +221,6 @@ async fn a_claim_too_large_for_a_node_goes_to_one_where_it_fits() {
 }
 
 #[tokio::test]
-#[ignore = "the kubelet does not unstage a volume that is a mount elsewhere too"]
 async fn two_replicas_share_a_claim_and_a_pod_elsewhere_is_told_why_it_cannot() {
     let cluster = Cluster::with_disks().await;
     let template = spec("restartPolicy: Always", IDLE);
@@ -255,7 +250,6 @@ async fn two_replicas_share_a_claim_and_a_pod_elsewhere_is_told_why_it_cannot() 
 }
 
 #[tokio::test]
-#[ignore = "the kubelet does not unstage a volume that is a mount elsewhere too"]
 async fn an_agents_restart_leaves_pods_and_their_volumes_alone() {
     let cluster = Cluster::with_disks().await;
     cluster.apply(&(claim("data", "100Mi") + &pod("writer", ON_NODE_A, WRITE)));

@@ -114,16 +114,55 @@ fn another_type_or_other_flags_are_not_what_is_there() {
 }
 
 #[test]
-fn a_device_is_staged_without_a_mount_whatever_is_there() {
-    let asked = Wanted { shape: Shape::File, ..wanted(SingleNodeWriter) };
-    let there = There::Bare(Shape::Directory);
+fn a_directory_and_a_device_are_staged_by_a_record_and_a_directory_that_stands_for_them() {
+    let noexec = ["noexec".to_owned()];
+    for shape in [Shape::Directory, Shape::File] {
+        let asked = Wanted { shape, ..wanted(SingleNodeWriter) };
+        let known = at("/s", asked);
+        // A mount of the volume is what an earlier version made.
+        for there in [There::Bare(Shape::Directory), own(Attributes::default())] {
+            let plan = |asked, here, other| stage(asked, false, &there, here, other);
+
+            assert_eq!(plan(asked, None, None), Ok(Plan::Steps(&[])));
+            assert_eq!(plan(asked, Some(&known), None), Ok(Plan::AlreadyDone));
+            for other in [
+                Wanted { access: SingleNodeMultiWriter, ..asked },
+                Wanted { flags: &noexec, ..asked },
+            ] {
+                assert_eq!(plan(other, Some(&known), None), Err(Refusal::Incompatible));
+            }
+            assert_eq!(plan(asked, None, Some(&known)), Err(Refusal::Elsewhere("/s".into())));
+        }
+        for recorded in [None, Some(&known)] {
+            let plan = stage(asked, false, &There::Nothing, recorded, None);
+            assert_eq!(plan, Ok(Plan::Steps(&[Step::MakeDirectory])));
+        }
+    }
+}
+
+#[test]
+fn nothing_but_a_directory_stands_for_a_volume_though_it_is_recorded() {
+    let asked = wanted(SingleNodeWriter);
     let known = at("/s", asked);
 
-    assert_eq!(stage(asked, &there, None, None), Ok(Plan::Steps(&[])));
-    assert_eq!(stage(asked, &there, Some(&known), None), Ok(Plan::AlreadyDone));
-    let other = Wanted { access: SingleNodeMultiWriter, ..asked };
-    assert_eq!(stage(other, &there, Some(&known), None), Err(Refusal::Incompatible));
-    assert_eq!(stage(asked, &there, None, Some(&known)), Err(Refusal::Elsewhere("/s".into())));
+    for there in [There::Foreign(Found::Owned), There::Bare(Shape::File)] {
+        for recorded in [None, Some(&known)] {
+            let plan = stage(asked, false, &there, recorded, None);
+            assert!(matches!(plan, Err(Refusal::Occupied(_))), "{there:?}: {plan:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_system_is_staged_by_its_mount() {
+    let asked = wanted(SingleNodeWriter);
+    let known = at("/s", asked);
+    let plan = |there: &There, here, other| stage(asked, true, there, here, other);
+
+    let bare = There::Bare(Shape::Directory);
+    assert_eq!(plan(&bare, Some(&known), None), Ok(Plan::Steps(&[Step::Attach])));
+    assert_eq!(plan(&own(Attributes::default()), Some(&known), None), Ok(Plan::AlreadyDone));
+    assert_eq!(plan(&bare, None, Some(&known)), Err(Refusal::Elsewhere("/s".into())));
 }
 
 fn there() -> impl Strategy<Value = There> {

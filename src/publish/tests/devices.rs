@@ -40,7 +40,7 @@ fn several_targets_show_one_file_system_and_each_goes_alone() {
             world.published(&id, "t2", access.clone()).await;
         }
         fs::write(world.target("t1").join("file"), "x").unwrap();
-        assert_eq!(mounts_at(&world.target("t1")), 1);
+        assert_eq!((mounts_at(&world.target("t1")), mounts_at(&world.staging())), (1, 1));
         world.publisher.unpublish(world.unpublish(&id, "t1")).await.unwrap();
 
         assert_eq!(fs::read(world.target("t2").join("file")).unwrap(), b"x");
@@ -117,7 +117,7 @@ fn a_file_system_with_data_that_no_tenant_was_given_is_not_handed_out() {
         let id = world.device(&disk, Mode::Filesystem).await;
 
         let request = world.stage(&id, mounted(SingleNodeWriter));
-        let error = world.publisher.stage(request.clone()).await.unwrap_err();
+        let error = world.staged(request.clone()).await.unwrap_err();
         assert!(matches!(error, Error::NotBlank { .. }), "{error}");
         assert_eq!(mounts_at(&world.staging()), 0);
 
@@ -138,13 +138,7 @@ fn what_lies_in_lost_and_found_is_data_too() {
         let id = world.device(&disk, Mode::Filesystem).await;
 
         let request = world.stage(&id, mounted(SingleNodeWriter));
-        let error = loop {
-            match world.publisher.stage(request.clone()).await.unwrap_err() {
-                // A program that another test is just starting has a copy of the file's descriptor until it runs.
-                Error::InUse { .. } => tokio::task::yield_now().await,
-                error => break error,
-            }
-        };
+        let error = world.staged(request).await.unwrap_err();
 
         assert!(matches!(error, Error::NotBlank { .. }), "{error}");
     });
@@ -198,14 +192,7 @@ fn a_file_system_that_came_after_a_format_was_begun_is_never_made_anew() {
             let id = world.device(&disk, Mode::Filesystem).await;
             world.publisher.record_format(&id, "ext4", false).await.unwrap();
 
-            let stage = || world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter)));
-            let mut staged = stage().await;
-            // A process that another test starts keeps the mount of a moment ago until it is another program.
-            while matches!(staged, Err(Error::InUse { .. })) {
-                staged = stage().await;
-            }
-
-            match staged {
+            match world.staged(world.stage(&id, mounted(SingleNodeWriter))).await {
                 Ok(()) => assert!(!full),
                 Err(error) => assert!(full && matches!(error, Error::NotBlank { .. }), "{error}"),
             }
@@ -358,6 +345,10 @@ fn a_raw_device_is_at_its_target_and_nothing_is_at_its_staging_path() {
 
         let stats = world.publisher.stats(&id, &world.target("t1")).await.unwrap();
         assert_eq!((stats.bytes.total, stats.bytes.used, stats.inodes), (4 << 20, None, None));
+        assert_eq!(world.publisher.stats(&id, &world.staging()).await.unwrap(), stats);
+        let range = CapacityRange::at_least(Bytes(4 << 20));
+        let ask = ExpandNode { id: id.clone(), path: world.staging(), range };
+        assert_eq!(world.publisher.expand(ask).await.unwrap(), Bytes(4 << 20));
         let error = world.publisher.unstage(world.unstage(&id)).await.unwrap_err();
         assert!(matches!(error, Error::StillPublished { .. }), "{error}");
         for _ in 0..2 {

@@ -17,11 +17,13 @@ fn a_volume_is_staged_published_and_taken_away_again() {
         world.published(&id, "t1", mounted(SingleNodeWriter)).await;
         fs::write(target.join("file"), "x").unwrap();
         assert!(world.base.join("pool/v1/file").exists());
+        assert_eq!((mounts_at(&target), mounts_at(&world.staging())), (1, 0));
+        assert!(!world.staging().join("file").exists());
 
         world.publisher.unpublish(world.unpublish(&id, "t1")).await.unwrap();
         assert!(!target.exists());
         world.publisher.unstage(world.unstage(&id)).await.unwrap();
-        assert_eq!(mounts_at(&world.staging()), 0);
+        assert!(world.recorded(&id).await.is_empty());
         assert!(world.staging().exists(), "the staging directory is the caller's");
         assert!(world.base.join("pool/v1/file").exists());
     });
@@ -56,8 +58,7 @@ fn a_stacked_mount_is_never_made_by_a_repeated_publish() {
             world.published(&id, "t1", mounted(SingleNodeMultiWriter)).await;
         }
 
-        assert_eq!(mounts_at(&world.target("t1")), 1);
-        assert_eq!(mounts_at(&world.staging()), 1);
+        assert_eq!((mounts_at(&world.target("t1")), mounts_at(&world.staging())), (1, 0));
     });
 }
 
@@ -242,18 +243,21 @@ fn a_directory_expands_to_what_it_has_and_no_further() {
         let id = world.directory("v1").await;
         world.published(&id, "t1", mounted(SingleNodeWriter)).await;
         let has = world.volume(&id.volume).await.status.capacity;
-        let ask = |bytes| ExpandNode {
+        let ask = |path, bytes| ExpandNode {
             id: id.clone(),
-            path: world.target("t1"),
+            path,
             range: crate::volume::CapacityRange::at_least(crate::volume::Bytes(bytes)),
         };
 
-        assert_eq!(world.publisher.expand(ask(has.0)).await.unwrap(), has);
+        for path in [world.target("t1"), world.staging()] {
+            assert_eq!(world.publisher.expand(ask(path.clone(), has.0)).await.unwrap(), has);
 
-        let error = world.publisher.expand(ask(has.0 + 1)).await.unwrap_err();
-        assert!(matches!(error, Error::Size { capacity, .. } if capacity == has), "{error}");
-        let elsewhere = ExpandNode { path: "some/path".into(), ..ask(1) };
-        let error = world.publisher.expand(elsewhere).await.unwrap_err();
-        assert!(matches!(error, Error::NotHere { .. }), "{error}");
+            let error = world.publisher.expand(ask(path, has.0 + 1)).await.unwrap_err();
+            assert!(matches!(error, Error::Size { capacity, .. } if capacity == has), "{error}");
+        }
+        for path in ["some/path".into(), world.base.join("staging")] {
+            let error = world.publisher.expand(ask(path, 1)).await.unwrap_err();
+            assert!(matches!(error, Error::NotHere { .. }), "{error}");
+        }
     });
 }

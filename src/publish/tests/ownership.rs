@@ -3,7 +3,7 @@ use std::os::unix::fs::symlink;
 use std::sync::Mutex;
 
 use super::super::*;
-use super::world::{World, in_world, mounted, mounts_at, pool, raw};
+use super::world::{World, each_kind, in_world, mounted, mounts_at, pool, raw};
 use crate::host::mount::fixture::Disk;
 use crate::inventory::{Event, Recorded, Version};
 use crate::volume::AccessMode::{SingleNodeMultiWriter, SingleNodeWriter};
@@ -11,18 +11,21 @@ use crate::volume::{Published, Spec, VolumeName};
 
 #[test]
 fn a_staging_whose_tenancy_ended_meanwhile_mounts_nothing() {
-    in_world(async |world| {
-        let id = world.directory("v1").await;
+    each_kind(async |world, id| {
         let request = world.stage(&id, mounted(SingleNodeWriter));
         let turn = world.publisher.turn(&id, &world.staging()).unwrap();
         let task = Arc::new(world.publisher.staging(request, &turn).await.unwrap());
-        let stage::Next::Bind(place) = task.examine().unwrap() else { panic!("nothing to mount") };
+        let (place, prepare) = match task.examine().unwrap() {
+            stage::Next::Record(place) => (place, None),
+            stage::Next::Device(place, prepare) => (place, Some(prepare)),
+            stage::Next::Done(_) => panic!("nothing to do"),
+        };
 
         world.release(&id).await;
-        let error = world.publisher.stage_anew(&task, place, None, &turn).await.unwrap_err();
+        let error = world.publisher.stage_anew(&task, place, prepare, &turn).await.unwrap_err();
 
         assert!(matches!(error, Error::NotFound { .. }), "{error}");
-        assert_eq!(mounts_at(&world.staging()), 0);
+        assert!(!world.staging().exists());
         world.publisher.drain().await;
         assert!(world.recorded(&id).await.is_empty());
     });
@@ -104,13 +107,15 @@ fn an_old_record_never_lets_an_ended_tenancy_be_staged_or_published() {
             let request = world.stage(&id, mounted(SingleNodeWriter));
             let staged = publisher.stage(request).await;
             assert!(matches!(staged, Err(Error::NotFound { .. })), "{reads}: {staged:?}");
+            assert!(!world.staging().exists());
         }
+        fs::create_dir(world.staging()).unwrap();
         *lagging.old.lock().unwrap() = vec![old];
         let request = world.publish(&id, "t1", mounted(SingleNodeWriter));
         let late = publisher.publish(request).await;
         assert!(matches!(late, Err(Error::NotStaged { .. })), "{late:?}");
 
-        assert_eq!(mounts_at(&world.staging()), 0);
+        assert!(!world.target("t1").exists());
         publisher.drain().await;
     });
 }
@@ -140,12 +145,12 @@ fn a_raw_device_that_was_unstaged_is_not_published_by_an_old_record_of_its_stagi
 
 #[test]
 fn a_late_call_about_an_old_tenancy_finds_no_way_around_by_a_symlink() {
-    in_world(async |world| {
-        let old = world.directory("v1").await;
+    each_kind(async |world, old| {
         let new = world.next_tenancy(&old).await;
         symlink(&world.base, world.base.join("link")).unwrap();
         world.published(&new, "t1", mounted(SingleNodeWriter)).await;
         world.publisher.record(&new).await.unwrap();
+        let before = mounts_at(&world.staging());
         let restarted = world.restarted().await;
 
         for publisher in [&world.publisher, &restarted] {
@@ -157,8 +162,9 @@ fn a_late_call_about_an_old_tenancy_finds_no_way_around_by_a_symlink() {
             assert!(matches!(unstaged, Err(Error::Occupied { .. })), "{unstaged:?}");
         }
 
-        assert_eq!((mounts_at(&world.target("t1")), mounts_at(&world.staging())), (1, 1));
+        assert_eq!((mounts_at(&world.target("t1")), mounts_at(&world.staging())), (1, before));
         restarted.drain().await;
+        assert_eq!(world.recorded(&new).await.len(), 2);
     });
 }
 
@@ -196,8 +202,11 @@ fn nothing_is_mounted_or_removed_in_a_pool_or_a_volume_whichever_way_the_path_le
         );
         world.publisher.stage(world.stage(&id, mounted(SingleNodeMultiWriter))).await.unwrap();
         let staging = world.base.join("staging/other");
-        let request = Stage { staging, ..world.stage(&other, mounted(SingleNodeMultiWriter)) };
+        let access = || mounted(SingleNodeMultiWriter);
+        let request = Stage { staging: staging.clone(), ..world.stage(&other, access()) };
         world.publisher.stage(request).await.unwrap();
+        let request = Publish { staging, ..world.publish(&other, "theirs", access()) };
+        world.publisher.publish(request).await.unwrap();
 
         for path in [
             "pool/theirs",
@@ -206,13 +215,38 @@ fn nothing_is_mounted_or_removed_in_a_pool_or_a_volume_whichever_way_the_path_le
             "link/theirs",
             "link/theirs/empty",
             "elsewhere/empty",
-            "staging/other/empty",
-            "staging/volume/new",
+            "pods/theirs/empty",
+            "pods/theirs/new",
+            "pool/mine/new",
         ] {
             // The staged one would be refused for being staged elsewhere, after the path was looked at.
             refused(world, &id, &world.base.join(path)).await;
         }
         world.configure(Pool { path: world.base.join("pods"), ..pool() });
         refused(world, &id, &world.target("t1")).await;
+    });
+}
+
+#[test]
+fn a_staging_directory_is_no_place_for_another_volume() {
+    in_world(async |world| {
+        let (id, other) = (world.directory("v1").await, world.directory("v2").await);
+        let access = || mounted(SingleNodeMultiWriter);
+        world.publisher.stage(world.stage(&other, access())).await.unwrap();
+        let staging = world.base.join("staging/mine");
+        let request = Stage { staging: staging.clone(), ..world.stage(&id, access()) };
+        let staged = world.publisher.stage(world.stage(&id, access())).await;
+        world.publisher.stage(request).await.unwrap();
+
+        let request = world.publish(&id, "t1", access());
+        let request = Publish { staging, target: world.staging(), ..request };
+        let published = world.publisher.publish(request).await;
+        let unstaged = world.publisher.unstage(world.unstage(&id)).await;
+
+        for result in [staged, published, unstaged] {
+            assert!(matches!(result, Err(Error::Occupied { .. })), "{result:?}");
+        }
+        assert_eq!(mounts_at(&world.staging()), 0);
+        world.published(&other, "t1", access()).await;
     });
 }

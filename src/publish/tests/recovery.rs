@@ -1,8 +1,8 @@
 use std::fs;
 
 use super::super::*;
-use super::world::{World, in_world, mounted, mounts_at, raw};
-use crate::host::mount::fixture::{Disk, bind, unmount};
+use super::world::{World, each_kind, in_world, mounted, mounts_at, raw};
+use crate::host::mount::fixture::{Disk, bind, tmpfs, unmount};
 use crate::volume::AccessMode::{SingleNodeMultiWriter, SingleNodeWriter};
 
 async fn recorded(world: &World, id: &VolumeId) -> Vec<PathBuf> {
@@ -124,17 +124,98 @@ fn a_raw_device_that_a_crash_kept_from_the_record_is_found_by_its_mount() {
 
 #[test]
 fn what_a_reboot_unmounted_is_no_longer_recorded() {
-    in_world(async |world| {
-        let id = world.directory("v1").await;
+    each_kind(async |world, id| {
         world.published(&id, "t1", mounted(SingleNodeWriter)).await;
         world.publisher.drain().await;
         unmount(&world.target("t1"));
-        unmount(&world.staging());
+        let was_mounted = mounts_at(&world.staging()) > 0;
+        if was_mounted {
+            unmount(&world.staging());
+        }
 
-        let publisher = world.restarted().await;
-        publisher.drain().await;
+        world.restarted().await.drain().await;
 
+        // A directory is staged for as long as the caller keeps the one that stands for it.
+        let kept = recorded(world, &id).await;
+        assert_eq!(kept, if was_mounted { vec![] } else { vec![world.staging()] });
+        fs::remove_dir(world.staging()).unwrap();
+        world.restarted().await.drain().await;
         assert!(recorded(world, &id).await.is_empty());
+    });
+}
+
+#[test]
+fn a_directory_whose_mount_was_lost_over_a_restart_is_staged_when_it_is_back() {
+    in_world(async |world| {
+        let id = world.directory("v1").await;
+        let (own, kept) = (world.base.join("pool/v1"), world.base.join("kept"));
+        fs::create_dir(&kept).unwrap();
+        bind(&own, &kept);
+        world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await.unwrap();
+        world.publisher.drain().await;
+        unmount(&own);
+        let publisher = world.restarted().await;
+        let request = world.publish(&id, "t1", mounted(SingleNodeWriter));
+        let lost = publisher.publish(request.clone()).await;
+        assert!(matches!(lost, Err(Error::Source { .. })), "{lost:?}");
+
+        bind(&kept, &own);
+        publisher.publish(request).await.unwrap();
+
+        assert_eq!(mounts_at(&world.target("t1")), 1);
+        publisher.unpublish(world.unpublish(&id, "t1")).await.unwrap();
+        publisher.unstage(world.unstage(&id)).await.unwrap();
+        assert!(recorded(world, &id).await.is_empty());
+        publisher.drain().await;
+    });
+}
+
+/// Berth bound directories to their staging paths once.
+#[test]
+fn a_directory_that_an_earlier_version_bound_at_the_staging_path_is_used_and_taken_away() {
+    for (restarts, lost) in [(false, false), (true, false), (true, true)] {
+        in_world(async |world| {
+            let id = world.directory("v1").await;
+            let access = || mounted(SingleNodeWriter);
+            world.publisher.stage(world.stage(&id, access())).await.unwrap();
+            bind(&world.base.join("pool/v1"), &world.staging());
+            world.publisher.stage(world.stage(&id, access())).await.unwrap();
+            world.published(&id, "t1", access()).await;
+            world.publisher.stats(&id, &world.staging()).await.unwrap();
+            world.publisher.unpublish(world.unpublish(&id, "t1")).await.unwrap();
+            if lost {
+                unmount(&world.base.join("pool/v1"));
+            }
+
+            let restarted = world.restarted().await;
+            let publisher = if restarts { &restarted } else { &world.publisher };
+            publisher.unstage(world.unstage(&id)).await.unwrap();
+
+            assert_eq!(mounts_at(&world.staging()), 0, "{restarts} {lost}");
+            assert!(world.staging().exists());
+            assert!(recorded(world, &id).await.is_empty());
+            restarted.drain().await;
+        });
+    }
+}
+
+#[test]
+fn what_somebody_mounts_at_the_staging_path_of_a_lost_directory_is_not_taken_away() {
+    in_world(async |world| {
+        let id = world.directory("v1").await;
+        world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await.unwrap();
+        world.publisher.drain().await;
+        unmount(&world.base.join("pool/v1"));
+        let publisher = world.restarted().await;
+        tmpfs(&world.staging());
+
+        let unstaged = publisher.unstage(world.unstage(&id)).await;
+
+        assert!(matches!(unstaged, Err(Error::Occupied { .. })), "{unstaged:?}");
+        assert_eq!(mounts_at(&world.staging()), 1);
+        unmount(&world.staging());
+        publisher.unstage(world.unstage(&id)).await.unwrap();
+        publisher.drain().await;
     });
 }
 
@@ -152,6 +233,7 @@ fn a_lost_volume_is_taken_away_by_its_record_after_a_restart() {
         publisher.unstage(world.unstage(&id)).await.unwrap();
         publisher.drain().await;
         assert_eq!((mounts_at(&world.staging()), world.target("t1").exists()), (0, false));
+        assert!(recorded(world, &id).await.is_empty());
     });
 }
 

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::super::*;
-use super::world::{in_world, mounted, mounts_at, raw, with_flags, with_type};
+use super::world::{each_kind, in_world, mounted, mounts_at, raw, with_flags, with_type};
 use crate::host::mount::fixture::{bind, forbid_clones, tmpfs, unmount};
 use crate::source;
 use crate::volume::AccessMode::{SingleNodeMultiWriter, SingleNodeSingleWriter, SingleNodeWriter};
@@ -41,7 +41,7 @@ fn a_lost_volume_is_taken_away_all_the_same() {
         world.publisher.unstage(world.unstage(&id)).await.unwrap();
 
         assert!(!world.target("t1").exists());
-        assert_eq!(mounts_at(&world.staging()), 0);
+        assert!(world.staging().exists());
         assert!(world.recorded(&id).await.is_empty());
     });
 }
@@ -59,6 +59,19 @@ fn a_foreign_mount_is_neither_mounted_upon_nor_taken_away() {
         unmount(&world.staging());
 
         world.publisher.stage(world.stage(&id, access.clone())).await.unwrap();
+        tmpfs(&world.staging());
+        let request = world.publish(&id, "t1", access.clone());
+        let error = world.publisher.publish(request).await.unwrap_err();
+        assert!(matches!(error, Error::NotStaged { .. }), "{error}");
+        for result in [
+            world.publisher.stage(world.stage(&id, access.clone())).await,
+            world.publisher.unstage(world.unstage(&id)).await,
+        ] {
+            assert!(matches!(result, Err(Error::Occupied { .. })), "{result:?}");
+        }
+        assert_eq!(mounts_at(&world.staging()), 1);
+        unmount(&world.staging());
+
         tmpfs(&world.target("t1"));
         let error = world.publisher.publish(world.publish(&id, "t1", access)).await.unwrap_err();
         let Error::Occupied { found: Found::Mount { fs_type, .. }, .. } = &error else {
@@ -148,24 +161,31 @@ fn a_volume_that_is_not_staged_is_not_published() {
         world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await.unwrap();
         refused(Publish { staging: PathBuf::new(), ..request.clone() }).await;
         refused(Publish { staging: world.base.join("staging"), ..request.clone() }).await;
-        unmount(&world.staging());
-        refused(request).await;
+        fs::remove_dir(world.staging()).unwrap();
+        refused(request.clone()).await;
+        fs::write(world.staging(), "").unwrap();
+        refused(request.clone()).await;
 
         assert!(!world.target("t1").exists());
+        fs::remove_file(world.staging()).unwrap();
+        world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await.unwrap();
+        world.publisher.publish(request).await.unwrap();
     });
 }
 
 #[test]
 fn a_volume_that_is_published_is_not_unstaged() {
-    in_world(async |world| {
-        let id = world.directory("v1").await;
+    each_kind(async |world, id| {
         world.published(&id, "t1", mounted(SingleNodeWriter)).await;
 
+        let before = mounts_at(&world.staging());
         let error = world.publisher.unstage(world.unstage(&id)).await.unwrap_err();
 
         let Error::StillPublished { targets, .. } = &error else { panic!("{error}") };
         assert_eq!(targets, &[world.target("t1")]);
-        assert_eq!(mounts_at(&world.staging()), 1);
+        assert_eq!(mounts_at(&world.staging()), before);
+        world.publisher.unpublish(world.unpublish(&id, "t1")).await.unwrap();
+        world.publisher.publish(world.publish(&id, "t1", mounted(SingleNodeWriter))).await.unwrap();
     });
 }
 
@@ -175,11 +195,13 @@ fn a_mount_that_the_kernel_does_not_clone_is_refused_and_leaves_nothing_behind()
         let id = world.directory("v1").await;
         forbid_clones(&world.base.join("pool/v1"));
 
-        let request = world.stage(&id, mounted(SingleNodeWriter));
-        let error = world.publisher.stage(request).await.unwrap_err();
+        world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await.unwrap();
+
+        let request = world.publish(&id, "t1", mounted(SingleNodeWriter));
+        let error = world.publisher.publish(request).await.unwrap_err();
 
         assert!(matches!(error, Error::NoClone { .. }), "{error}");
-        assert!(!world.staging().exists());
+        assert!(!world.target("t1").exists());
     });
 }
 
@@ -229,10 +251,10 @@ fn an_id_that_names_no_tenancy_of_this_node_is_not_found() {
 
 #[test]
 fn a_late_call_about_an_old_tenancy_leaves_the_new_tenant_alone() {
-    in_world(async |world| {
-        let old = world.directory("v1").await;
+    each_kind(async |world, old| {
         let new = world.next_tenancy(&old).await;
         world.published(&new, "t1", mounted(SingleNodeWriter)).await;
+        let before = mounts_at(&world.staging());
 
         for result in [
             world.publisher.unpublish(world.unpublish(&old, "t1")).await,
@@ -241,7 +263,7 @@ fn a_late_call_about_an_old_tenancy_leaves_the_new_tenant_alone() {
             assert!(matches!(result, Err(Error::Occupied { .. })), "{result:?}");
         }
 
-        assert_eq!((mounts_at(&world.target("t1")), mounts_at(&world.staging())), (1, 1));
+        assert_eq!((mounts_at(&world.target("t1")), mounts_at(&world.staging())), (1, before));
         world.publisher.drain().await;
         assert_eq!(world.recorded(&new).await.len(), 2);
     });
@@ -249,8 +271,7 @@ fn a_late_call_about_an_old_tenancy_leaves_the_new_tenant_alone() {
 
 #[test]
 fn what_an_ended_tenancy_left_mounted_can_still_be_taken_away() {
-    in_world(async |world| {
-        let old = world.directory("v1").await;
+    each_kind(async |world, old| {
         world.published(&old, "t1", mounted(SingleNodeWriter)).await;
         world.next_tenancy(&old).await;
 
@@ -292,7 +313,7 @@ fn a_flag_that_the_volume_cannot_have_mounts_nothing() {
         let error = world.publisher.stage(request).await.unwrap_err();
         assert!(matches!(error, Error::Flag { .. }), "{error}");
 
-        assert_eq!(mounts_at(&world.staging()), 0);
+        assert!(!world.staging().exists());
         assert!(world.recorded(&id).await.is_empty());
     });
 }
@@ -348,7 +369,7 @@ fn nothing_is_mounted_outside_the_allowed_directories() {
         }
         publisher.stage(stage(world.target("staged"))).await.unwrap();
 
-        assert_eq!(mounts_at(&world.staging()), 0);
+        assert!(!world.staging().exists());
         publisher.drain().await;
     });
 }

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::super::*;
 use super::world::{in_world, mounted, mounts_at, pool, raw, with_flags, with_type};
-use crate::host::mount::fixture::{Disk, unmount};
+use crate::host::mount::fixture::{Disk, tmpfs, unmount};
 use crate::host::mount::{Attribute, Seen};
 use crate::volume::AccessMode::{SingleNodeMultiWriter, SingleNodeWriter};
 
@@ -93,6 +93,7 @@ fn any_number_of_callers_get_stats_at_once_and_nobody_those_of_the_administrator
         let answers = join_all((0..8).map(|_| world.publisher.stats(&id, &target))).await;
 
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        world.publisher.stats(&id, &world.staging()).await.unwrap();
         let own = world.publisher.stats(&id, &world.base.join("pool/v1")).await;
         assert!(matches!(own, Err(Error::NotHere { .. })), "{own:?}");
         std::os::unix::fs::symlink(&target, world.target("link")).unwrap();
@@ -117,8 +118,33 @@ fn a_volume_is_missed_where_it_was_put_and_where_it_is_said_to_be() {
         assert_eq!(absent(expect(None, &["t1", "t2"])).await, [world.target("t2")]);
         unmount(&world.target("t1"));
         assert_eq!(absent(Expected::default()).await, [world.target("t1")]);
-        unmount(&world.staging());
+        assert_eq!(absent(expect(Some("."), &[])).await, [world.base.join("staging/.")]);
+        tmpfs(&world.staging());
         assert_eq!(absent(expect(Some("volume"), &[])).await, [world.staging()]);
+        unmount(&world.staging());
+        assert!(absent(expect(Some("volume"), &[])).await.is_empty());
+        fs::remove_dir(world.staging()).unwrap();
+        assert_eq!(absent(expect(Some("volume"), &[])).await, [world.staging()]);
+    });
+}
+
+#[test]
+fn a_file_system_is_missed_at_its_staging_path_when_it_is_not_mounted_there() {
+    in_world(async |world| {
+        let disk = Disk::blank(16);
+        let id = world.device(&disk, Mode::Filesystem).await;
+        world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await.unwrap();
+        assert!(world.publisher.absent(&id, Expected::default()).await.unwrap().is_empty());
+        unmount(&world.staging());
+
+        let absent = world.publisher.absent(&id, Expected::default()).await.unwrap();
+        let stats = world.publisher.stats(&id, &world.staging()).await;
+        let published =
+            world.publisher.publish(world.publish(&id, "t1", mounted(SingleNodeWriter)));
+
+        assert_eq!(absent, [world.staging()]);
+        assert!(matches!(stats, Err(Error::NotHere { .. })), "{stats:?}");
+        assert!(matches!(published.await, Err(Error::NotStaged { .. })));
     });
 }
 

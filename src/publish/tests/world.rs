@@ -38,6 +38,20 @@ pub(super) fn in_world(act: impl AsyncFnOnce(&World) + Send) {
     });
 }
 
+/// As [`in_world`], for a volume that is a directory, and for one that is mounted when it is staged: the file system on a
+/// device.
+pub(super) fn each_kind(act: impl AsyncFn(&World, VolumeId) + Send + Sync) {
+    in_world(async |world| {
+        let id = world.directory("v1").await;
+        act(world, id).await;
+    });
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 16);
+        let id = world.device(&disk, Mode::Filesystem).await;
+        act(world, id).await;
+    });
+}
+
 pub(super) fn pool() -> Pool {
     Pool {
         name: "fast".parse().unwrap(),
@@ -175,6 +189,17 @@ impl World {
 
     pub(super) fn unpublish(&self, id: &VolumeId, target: &str) -> Unpublish {
         Unpublish { id: id.clone(), target: self.target(target) }
+    }
+
+    /// Stages a device. A process that another test is just starting keeps a mount or a descriptor of a moment ago until it
+    /// is another program.
+    pub(super) async fn staged(&self, request: Stage) -> Result<(), Error> {
+        loop {
+            match self.publisher.stage(request.clone()).await {
+                Err(Error::InUse { .. }) => tokio::task::yield_now().await,
+                staged => return staged,
+            }
+        }
     }
 
     /// Stages `id` and publishes it at `target`.
