@@ -9,6 +9,7 @@
 mod devices;
 mod disks;
 mod harness;
+mod health;
 mod life;
 mod manifests;
 mod nodes;
