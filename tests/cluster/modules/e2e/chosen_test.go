@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/onsi/ginkgo/v2"
@@ -13,19 +14,124 @@ import (
 
 var (
 	leftOutFile = flag.String("berth.left-out", "", "specs to leave out: regular expressions, each group beneath its reason")
-	onlyFile    = flag.String("berth.only", "", "the specs to run, by the ends of their names, all of which have to run")
+	onlyFile    = flag.String("berth.only", "", "the specs to run, by the ends of their names; each of them has to run")
 )
 
-// leftOut is a group of specs that do not run, and why.
-type leftOut struct {
-	reason   string
-	patterns []*regexp.Regexp
+// Whatever the focus is, specs of other names come with the suite's package and are none of ours.
+const ours = "External Storage"
+
+// reason is why some specs do not run.
+type reason struct {
+	text     string
+	patterns []*pattern
+	specs    int
 }
 
-// A spec of the drivers that were asked for; the rest comes with the suite's package.
-var external = regexp.MustCompile(`External Storage`)
+// pattern is what names of specs have in common that are left out.
+type pattern struct {
+	*regexp.Regexp
+	used bool
+}
 
-// lines are a file's lines, but for empty ones.
+// applies tells whether the spec is left out for this reason, and notes by which patterns.
+func (r *reason) applies(name string) bool {
+	found := false
+	for _, p := range r.patterns {
+		if p.MatchString(name) {
+			p.used, found = true, true
+		}
+	}
+	return found
+}
+
+// choose tells Ginkgo which specs run. To be called when flags are parsed.
+func choose() {
+	set := func(name, value string) {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	for _, name := range only() {
+		set("ginkgo.focus", ours+".*"+regexp.QuoteMeta(name)+"$")
+	}
+	for _, r := range reasons() {
+		for _, p := range r.patterns {
+			set("ginkgo.skip", p.String())
+		}
+	}
+}
+
+// Nothing is left out in silence: neither a spec that skips itself, nor one that was asked for and is not there. And of
+// everything that is left out the reason is told, and no reason is kept that has become idle.
+var _ = ginkgo.ReportAfterSuite("everything that was asked for has run", func(report ginkgo.Report) {
+	var wrong, ran []string
+	reasons, focus := reasons(), regexp.MustCompile(strings.Join(report.SuiteConfig.FocusStrings, "|"))
+	for _, spec := range report.SpecReports {
+		name := spec.FullText()
+		if spec.LeafNodeType != types.NodeTypeIt || !strings.HasPrefix(name, ours) || !focus.MatchString(name) {
+			continue
+		}
+		isLeftOut := false
+		for _, r := range reasons {
+			if r.applies(name) && !isLeftOut {
+				isLeftOut = true
+				r.specs++
+			}
+		}
+		if spec.State.Is(types.SpecStateSkipped | types.SpecStatePending) {
+			if !isLeftOut {
+				wrong = append(wrong, fmt.Sprintf("skipped itself: %s: %s", name, spec.FailureMessage()))
+			}
+		} else {
+			ran = append(ran, name)
+		}
+	}
+	for _, name := range only() {
+		if !slices.ContainsFunc(ran, func(full string) bool { return strings.HasSuffix(full, name) }) {
+			wrong = append(wrong, "has not run, if there is such a spec at all: "+name)
+		}
+	}
+	for _, r := range reasons {
+		if r.specs > 0 {
+			fmt.Printf("\nleft out: %3d  %s", r.specs, r.text)
+		}
+		for _, p := range r.patterns {
+			if !p.used && focus.String() == ours {
+				wrong = append(wrong, "leaves nothing out: "+p.String())
+			}
+		}
+	}
+	if len(wrong) > 0 {
+		ginkgo.Fail(strings.Join(wrong, "\n"))
+	}
+})
+
+// reasons are those in the file of what is left out: comments, and beneath each its patterns.
+func reasons() []*reason {
+	var all []*reason
+	isOver := true
+	for _, line := range lines(*leftOutFile) {
+		text, isComment := strings.CutPrefix(line, "# ")
+		switch {
+		case !isComment:
+			last := all[len(all)-1]
+			last.patterns = append(last.patterns, &pattern{Regexp: regexp.MustCompile(line)})
+		case isOver:
+			all = append(all, &reason{text: text})
+		default:
+			all[len(all)-1].text += " " + text
+		}
+		isOver = !isComment
+	}
+	return all
+}
+
+// only are the specs that are to run, if not all are.
+func only() []string {
+	return slices.DeleteFunc(lines(*onlyFile), func(line string) bool { return strings.HasPrefix(line, "#") })
+}
+
+// lines are those of a file that hold something; none of no file.
 func lines(file string) []string {
 	if file == "" {
 		return nil
@@ -37,112 +143,3 @@ func lines(file string) []string {
 	}
 	return strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' })
 }
-
-func readLeftOut() []leftOut {
-	var groups []leftOut
-	comment := false
-	for _, line := range lines(*leftOutFile) {
-		text, isComment := strings.CutPrefix(line, "# ")
-		switch {
-		case isComment && comment:
-			groups[len(groups)-1].reason += " " + text
-		case isComment:
-			groups = append(groups, leftOut{reason: text})
-		default:
-			group := &groups[len(groups)-1]
-			group.patterns = append(group.patterns, regexp.MustCompile(line))
-		}
-		comment = isComment
-	}
-	return groups
-}
-
-func readOnly() []string {
-	var names []string
-	for _, line := range lines(*onlyFile) {
-		if !strings.HasPrefix(line, "#") {
-			names = append(names, line)
-		}
-	}
-	return names
-}
-
-// choose tells Ginkgo which specs run.
-func choose() {
-	set := func(name, value string) {
-		if err := flag.Set(name, value); err != nil {
-			panic(err)
-		}
-	}
-	for _, name := range readOnly() {
-		set("ginkgo.focus", regexp.QuoteMeta(name)+"$")
-	}
-	for _, group := range readLeftOut() {
-		for _, pattern := range group.patterns {
-			set("ginkgo.skip", pattern.String())
-		}
-	}
-}
-
-// Nothing is left out in silence: neither a spec that skips itself, nor one that was asked for and is not there. And no
-// reason stays that has become idle.
-var _ = ginkgo.ReportAfterSuite("everything asked for has run", func(report ginkgo.Report) {
-	var wrong []string
-	focus := regexp.MustCompile(strings.Join(report.SuiteConfig.FocusStrings, "|"))
-	ran := map[string]bool{}
-	groups := readLeftOut()
-	counts := make([]int, len(groups))
-	idle := map[*regexp.Regexp]bool{}
-	for _, group := range groups {
-		for _, pattern := range group.patterns {
-			idle[pattern] = true
-		}
-	}
-	for _, spec := range report.SpecReports {
-		name := spec.FullText()
-		if spec.LeafNodeType != types.NodeTypeIt || !external.MatchString(name) || !focus.MatchString(name) {
-			continue
-		}
-		skipped := false
-		for i, group := range groups {
-			matches := false
-			for _, pattern := range group.patterns {
-				if pattern.MatchString(name) {
-					matches, idle[pattern] = true, false
-				}
-			}
-			if matches && !skipped {
-				counts[i]++
-				skipped = true
-			}
-		}
-		if spec.State.Is(types.SpecStateSkipped|types.SpecStatePending) && !skipped {
-			wrong = append(wrong, fmt.Sprintf("did not run: %s: %s", name, spec.FailureMessage()))
-		}
-		ran[name] = !skipped
-	}
-	for i, group := range groups {
-		if counts[i] > 0 {
-			fmt.Printf("\nleft out: %3d  %s", counts[i], group.reason)
-		}
-	}
-	for _, name := range readOnly() {
-		found := false
-		for full := range ran {
-			found = found || ran[full] && strings.HasSuffix(full, name)
-		}
-		if !found {
-			wrong = append(wrong, "there is no such spec, or it is left out: "+name)
-		}
-	}
-	if focus.String() == external.String() {
-		for pattern := range idle {
-			if idle[pattern] {
-				wrong = append(wrong, "no spec is left out by: "+pattern.String())
-			}
-		}
-	}
-	if len(wrong) > 0 {
-		ginkgo.Fail(strings.Join(wrong, "\n"))
-	}
-})
