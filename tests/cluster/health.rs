@@ -56,9 +56,10 @@ async fn a_lost_mount_shows_in_the_status_of_its_pod_until_it_is_back() {
     cluster.ails("user", "data: Inaccessible NotMounted;").await;
     host(&["mount", "--bind", &volume.path, &target]);
     cluster.ails("user", "data: ;").await;
+    // Now the bare directory is seen beneath.
     host(&["umount", "--lazy", &volume.path]);
-    cluster.ails("user", "data: Inaccessible Missing;").await;
-    cluster.storage_ails("node-a", "StorageDegraded Missing").await;
+    cluster.ails("user", "data: Inaccessible Replaced;").await;
+    cluster.storage_ails("node-a", "StorageDegraded Replaced").await;
     host(&["mount", "--bind", &target, &volume.path]);
     cluster.ails("user", "data: ;").await;
     cluster.storage_ails("node-a", "").await;
