@@ -93,7 +93,7 @@ var _ = ginkgo.ReportAfterSuite("everything that was asked for has run", func(re
 	}
 	for _, r := range reasons {
 		if r.specs > 0 {
-			fmt.Printf("\nleft out: %3d  %s", r.specs, r.text)
+			fmt.Printf("\nleft out: %3d  %s\n", r.specs, r.text)
 		}
 		for _, p := range r.patterns {
 			if !p.used && focus.String() == ours {
