@@ -12,6 +12,7 @@ mod devices;
 mod disks;
 mod features;
 mod harness;
+mod health;
 mod life;
 mod lost_node;
 mod machines;
