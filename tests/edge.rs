@@ -172,10 +172,13 @@ fn a_staging_that_was_given_up_never_mounts_after_its_claim_has_ended() {
         });
         if berth.delete(&id).is_ok() {
             berth.wait_phase("v0", Phase::Available);
-            assert_eq!(support::mounts_at(&staging), 0, "round {round}");
+            let publish = requests::publish(&id, &staging, &host.path("kubelet/late"));
+            let late = berth.node(async |client| client.node_publish_volume(publish).await);
+            assert_eq!(late.unwrap_err().code(), Code::NotFound, "round {round}");
+            assert!(berth.volume("v0").unwrap().status.published.is_empty(), "round {round}");
             continue;
         }
-        // It was mounted first: then the claim ends when it is no longer.
+        // It was staged first: then the claim ends when it is no longer.
         berth.wait_for("the staging to end", |berth| {
             let unstage = requests::unstage(&id, &staging);
             berth.node(async |client| client.node_unstage_volume(unstage).await).ok()

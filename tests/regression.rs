@@ -200,18 +200,21 @@ fn a_volume_context_decides_nothing() {
     let staging = requests::staging_path(&host, &id);
     fs::create_dir_all(&staging).unwrap();
     let mut stage = requests::stage(&id, &staging);
+    let target = requests::target_path(&host, &id);
+    let mut publish = requests::publish(&id, &staging, &target);
     let outside = host.path("outside").display().to_string();
     for key in ["path", "berth.dev/pool", "berth.dev/path", "volumePath"] {
         stage.volume_context.insert(key.into(), outside.clone());
+        publish.volume_context.insert(key.into(), outside.clone());
     }
 
     berth.node(async |client| client.node_stage_volume(stage).await).unwrap();
+    berth.node(async |client| client.node_publish_volume(publish).await).unwrap();
 
     let table = berth::host::mountinfo::MountTable::read().unwrap();
-    assert_eq!(table.at(&staging).unwrap().fs_type, "tmpfs");
+    assert_eq!(table.at(&target).unwrap().fs_type, "tmpfs");
     assert_eq!(berth.volume("v1").unwrap().spec.pool.as_str(), "fast");
-    let unstage = requests::unstage(&id, &staging);
-    berth.node(async |client| client.node_unstage_volume(unstage).await).unwrap();
+    berth.unpublish(&host, &id).unwrap();
 }
 
 /// local-path-provisioner: capacity was ignored.

@@ -108,7 +108,13 @@ impl<I: Inventory> Claims<I> {
                     settled.await;
                     None
                 }
-                Choice::Nothing(shortage) => return Err(self.nothing_for(&request, shortage)),
+                // Nobody is sent elsewhere from memory alone: the claim may hold a volume of which the watch has yet to tell.
+                Choice::Nothing(shortage) => {
+                    match self.shared.inventory.holder(&request.name).await? {
+                        None => return Err(self.nothing_for(&request, shortage)),
+                        holder => holder,
+                    }
+                }
             };
             if let Some(holder) = holder
                 && let Some(held) = self.held(&holder, &request).await?

@@ -214,10 +214,8 @@ mod tests {
         let mut volume = available();
         volume.status.node_uid = uid.map(str::to_owned);
         let mut known = Known { nodes_are_complete: true, ..Known::default() };
-        known.heard_of_volume(inventory::Event::Reset(vec![Recorded {
-            volume,
-            version: Version(1),
-        }]));
+        let recorded = Recorded::new(volume, Version(1));
+        known.heard_of_volume(inventory::Event::Reset(vec![recorded]));
         known
     }
 

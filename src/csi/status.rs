@@ -1,9 +1,12 @@
 //! Every error of the crate to a gRPC code and a sentence: the one place where codes are chosen.
 //!
 //! The codes are the specification's (tables of each RPC), read with what the orchestrator makes of them: of
-//! `CreateVolume`'s errors only `RESOURCE_EXHAUSTED` lets the scheduler try another node, and `ABORTED`, `UNAVAILABLE`,
-//! `CANCELLED` and `DEADLINE_EXCEEDED` pin the claim to its node for ever, so those say that the outcome is not known
-//! and nothing else.
+//! `CreateVolume`'s errors only `RESOURCE_EXHAUSTED` lets the scheduler try another node. `ABORTED`, `UNAVAILABLE`,
+//! `CANCELLED` and `DEADLINE_EXCEEDED` mean that something may be under way: the provisioner asks again until it gets
+//! another answer, even for a claim that is deleted meanwhile, and the kubelet takes the volume for perhaps mounted.
+//! Every other code is final: it says that nothing is under way, of this call or of any before it. So whatever cannot
+//! be known now, because the inventory cannot be asked or written now, is not final, also where this very call wrote
+//! nothing: an earlier one, whose answer was lost, may have.
 
 use std::error::Error as _;
 
@@ -188,9 +191,9 @@ fn of_inventory(error: &inventory::Error) -> Code {
     match error {
         NotFound(_) => Code::NotFound,
         ClaimNameTaken { .. } | Exists(_) => Code::AlreadyExists,
-        // The steps retry a conflict themselves; one that comes out all the same was not written.
-        Conflict(_) | NotWritten { .. } => Code::Internal,
-        OutcomeUnknown { .. } => Code::Unavailable,
+        // The steps retry a conflict themselves; if one comes out all the same, another call is at work.
+        Conflict(_) => Code::Aborted,
+        NotWritten { .. } | OutcomeUnknown { .. } => Code::Unavailable,
     }
 }
 

@@ -28,7 +28,7 @@ use self::error::{Failure, PATIENCE};
 use self::memory::Memory;
 pub use self::sweep::Swept;
 use super::{Error, Event, Inventory, Recorded, Version};
-use crate::volume::{LocalVolume, NodeName, Spec, Status, Tenancy, VolumeName};
+use crate::volume::{ClaimName, LocalVolume, NodeName, Spec, Status, VolumeName};
 
 /// The Kubernetes store. Clones share it; dropping the last one ends its watches.
 #[derive(Clone)]
@@ -81,7 +81,13 @@ impl Kubernetes {
 
     /// One volume as the API server has it now, whatever memory says.
     pub async fn get_live(&self, name: &VolumeName) -> Result<Recorded, Error> {
-        let entry = self.look(name).await;
+        let entry = match self.look(name).await {
+            Err(Failure::Missing) if self.running.scope == Scope::All => {
+                self.check_unreserved(name).await?;
+                Err(Failure::Missing)
+            }
+            entry => entry,
+        };
         recorded(&entry.map_err(|failure| failure.of_preparation(name, "reading a LocalVolume"))?)
     }
 
@@ -139,17 +145,14 @@ impl Kubernetes {
         failure.of_change(name, context)
     }
 
-    /// Makes the object of a volume: without its claim, which only the protocol of reservations may give, and without a
-    /// status, so that nobody takes it for a volume yet. One that an earlier try left is taken up.
+    /// Makes the object of a volume: with its claim, so that whoever looks at it finds the holder of that or nothing, and
+    /// without a status, so that nobody takes it for a volume yet. One that an earlier try left is taken up; one that is
+    /// being deleted gives way if it says the same.
     async fn begin_adding(&self, volume: &LocalVolume) -> Result<Entry, Error> {
         const ADDING: &str = "making its object";
         let name = &volume.name;
-        let mut bare = volume.clone();
-        if bare.spec.claim.take().is_some() {
-            bare.spec.tenancy = Tenancy(bare.spec.tenancy.0.saturating_sub(1));
-        }
         loop {
-            match self.running.api.create(&bare).await {
+            match self.running.api.create(volume).await {
                 Err(Failure::Exists) => {}
                 made => return made.map_err(|failure| failure.of_change(name, ADDING)),
             }
@@ -159,13 +162,16 @@ impl Kubernetes {
                 Err(failure) => return Err(failure.of_preparation(name, ADDING)),
             };
             match &entry.content {
-                Content::Incomplete(spec) if **spec == bare.spec || **spec == volume.spec => {
-                    return Ok(entry);
-                }
-                Content::Incomplete(_) if !entry.deleting => {}
+                _ if entry.deleting && entry.spec() == Some(&volume.spec) => {}
+                Content::Incomplete(spec) if **spec == volume.spec => return Ok(entry),
+                Content::Incomplete(_) => {}
                 _ => return Err(Error::Exists(name.clone())),
             }
             match self.erase(entry).await {
+                Ok(last) if last.finalizers.iter().any(|finalizer| finalizer != FINALIZER) => {
+                    let kept = Failure::untried("the old object waits for a finalizer of others");
+                    return Err(kept.of_preparation(name, ADDING));
+                }
                 Ok(_) | Err(Failure::Conflict | Failure::Missing) => {}
                 Err(failure) => return Err(failure.of_preparation(name, ADDING)),
             }
@@ -200,10 +206,10 @@ impl Kubernetes {
         }
     }
 
-    /// Deletes the object at `entry`, with the finalizer of its claim; what it was last.
+    /// Deletes the object at `entry`, with Berth's finalizer; what it was last.
     async fn erase(&self, mut entry: Entry) -> Result<Entry, Failure> {
         let api = &self.running.api;
-        if entry.finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+        if entry.is_kept() {
             let answer = api.patch(&entry.name, patch::unfinalized(&entry)).await;
             entry = self.judged(answer, &entry).await?;
         }
@@ -237,23 +243,16 @@ impl Inventory for Kubernetes {
         self.get_live(name).await
     }
 
+    async fn holder(&self, claim: &ClaimName) -> Result<Option<VolumeName>, Error> {
+        self.reserved_for(claim).await
+    }
+
     async fn add(&self, volume: LocalVolume) -> Result<Recorded, Error> {
         const ADDING: &str = "writing its status";
-        let mut entry = self.begin_adding(&volume).await?;
-        if let Some(claim) = &volume.spec.claim
-            && entry.claim_name().is_none()
-        {
-            let begun = self.begin_claim(&entry, volume.spec.clone(), claim.name.clone()).await;
-            entry = match begun {
-                Ok(begun) => begun,
-                Err(error @ Error::ClaimNameTaken { .. }) => {
-                    // Best effort: what is left is incomplete, and so nobody's.
-                    let _ = self.erase(entry).await;
-                    return Err(error);
-                }
-                Err(error) => return Err(error),
-            };
+        if let Some(claim) = &volume.spec.claim {
+            self.check_untaken(&claim.name, &volume.name).await?;
         }
+        let mut entry = self.begin_adding(&volume).await?;
         loop {
             match self.write_status(&entry, volume.status.clone()).await {
                 Err(Failure::Conflict) => {}
@@ -291,11 +290,7 @@ impl Inventory for Kubernetes {
         {
             self.tidy(&held, name, written.version).await;
         }
-        // With its claim an object may be gone that somebody had deleted before: what was decided was written all the same.
-        match written.content {
-            Content::Volume(volume) => Ok(Recorded { volume: *volume, version: written.version }),
-            _ => recorded(&written),
-        }
+        recorded(&written)
     }
 
     async fn observe(
@@ -314,8 +309,16 @@ impl Inventory for Kubernetes {
 
     async fn remove(&self, name: &VolumeName, version: Version) -> Result<(), Error> {
         const REMOVING: &str = "deleting its object";
-        let entry = self.at(name, version).await?;
+        let mut entry = self.at(name, version).await?;
         let held = entry.claim_name().cloned();
+        // The claim ends first: without that, an object that is gone was deleted by mistake and its claim lasts.
+        if let Some(spec) = entry.spec().filter(|spec| spec.claim.is_some()) {
+            let free = Spec { claim: None, ..spec.clone() };
+            entry = match self.patched(&entry, &free).await {
+                Ok(ended) => ended,
+                Err(failure) => return Err(self.failed(failure, name, REMOVING).await),
+            };
+        }
         let last = match self.erase(entry).await {
             Ok(last) => last,
             Err(failure) => return Err(self.failed(failure, name, REMOVING).await),

@@ -31,6 +31,16 @@ pub struct Recorded {
     pub volume: LocalVolume,
     /// Its version.
     pub version: Version,
+    /// Whether somebody deleted it and the store keeps it only until it is added again, by whoever knows durably what
+    /// was decided about it. Only a store whose records anybody may delete ever says so.
+    pub deleting: bool,
+}
+
+impl Recorded {
+    /// A record that nobody deleted.
+    pub fn new(volume: LocalVolume, version: Version) -> Self {
+        Self { volume, version, deleting: false }
+    }
 }
 
 /// What a watcher is told.
@@ -103,7 +113,22 @@ pub trait Inventory: Clone + Send + Sync + 'static {
         self.get(name)
     }
 
-    /// Adds a volume; [`Error::Exists`] if there is one of that name.
+    /// Which volume holds the claim of this name, whatever a watch has told so far.
+    fn holder(
+        &self,
+        claim: &ClaimName,
+    ) -> impl Future<Output = Result<Option<VolumeName>, Error>> + Send {
+        async move {
+            let mut all = self.list().await?.into_iter().map(|recorded| recorded.volume);
+            let holds = |volume: &LocalVolume| {
+                volume.spec.claim.as_ref().is_some_and(|held| held.name == *claim)
+            };
+            Ok(all.find(holds).map(|volume| volume.name))
+        }
+    }
+
+    /// Adds a volume; [`Error::Exists`] if there is one of that name. One that is kept though somebody deleted it is made
+    /// anew if it has the same spec.
     fn add(&self, volume: LocalVolume) -> impl Future<Output = Result<Recorded, Error>> + Send;
 
     /// Replaces what was decided about a volume, if it is still at `version`.

@@ -152,7 +152,7 @@ mod tests {
     use crate::volume::{Bytes, LocalVolume, fixture};
 
     fn recorded(volume: LocalVolume) -> Recorded {
-        Recorded { volume, version: Version(1) }
+        Recorded::new(volume, Version(1))
     }
 
     fn lines(metrics: &Metrics, start: &str) -> Vec<String> {

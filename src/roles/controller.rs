@@ -102,8 +102,8 @@ impl Parts {
             driver.clone(),
         );
         let inventory = self.inventory.clone();
-        tasks.start("sweep", Ends::First, |token| async move {
-            token.run_until_cancelled(inventory.sweep_hourly()).await;
+        tasks.start("reservations", Ends::First, |token| async move {
+            token.run_until_cancelled(inventory.keep_reservations()).await;
             Ok(())
         });
         tasks.start("capacity", Ends::First, |token| async move {

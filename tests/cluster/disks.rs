@@ -1,11 +1,14 @@
 //! The nodes' disks, as an administrator makes them: bind mounts beneath the pool's directory; and what LocalVolumes say of them.
 
+use std::fmt::Debug;
+
 use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::Api;
 use kube::api::{DynamicObject, ListParams};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::harness::{Cluster, eventually};
+use crate::harness::{Cluster, NAMESPACE, eventually};
 
 /// The nodes that there are.
 pub(crate) const NODES: [&str; 2] = ["node-a", "node-b"];
@@ -29,6 +32,7 @@ pub(crate) struct Volume {
     pub(crate) claim: Option<String>,
     pub(crate) name: String,
     pub(crate) uid: String,
+    pub(crate) tenancy: u64,
 }
 
 impl Volume {
@@ -44,7 +48,13 @@ impl Volume {
             claim: text("/spec/claim/pvc/name"),
             name: object.metadata.name?,
             uid: object.metadata.uid?,
+            tenancy: object.data.pointer("/spec/tenancy")?.as_u64()?,
         })
+    }
+
+    /// The CSI id of its latest tenancy.
+    pub(crate) fn id(&self) -> String {
+        format!("{}@{}", self.name, self.tenancy)
     }
 }
 
@@ -70,7 +80,7 @@ impl Cluster {
     /// Bind-mounts a file system of its own into the pool. It stays mounted nowhere else: that would be a use of the volume.
     pub(crate) fn mount(&self, node: &str, name: &str, mebibytes: u64) {
         let script = format!(
-            "mkdir -p /mnt/new /mnt/fast-disks/{name} && mount -t tmpfs -o size={mebibytes}M {name} /mnt/new && \
+            "mkdir -p /mnt/new /mnt/fast-disks/{name} && mount -t tmpfs -o size={mebibytes}M,mode=755 {name} /mnt/new && \
              mount --bind /mnt/new /mnt/fast-disks/{name} && umount /mnt/new"
         );
         self.on_node(node, &["sh", "-c", &script]);
@@ -78,19 +88,17 @@ impl Cluster {
 
     /// Takes away all that scenarios leave, also those that failed: workloads, claims, volumes, and the disks.
     pub(crate) async fn clear(&self) {
-        let kinds = "deployments,pods,persistentvolumeclaims";
+        let kinds = "deployments,statefulsets,pods,persistentvolumeclaims";
         self.kubectl(&["delete", kinds, "--all", "--wait=false"]);
-        let pods: Api<Pod> = Api::default_namespaced(self.client.clone());
-        let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(self.client.clone());
-        let bound: Api<PersistentVolume> = Api::all(self.client.clone());
-        let everything = ListParams::default();
-        eventually("pods, claims and their volumes are gone", async || {
-            let left = pods.list(&everything).await.ok()?.items.len()
-                + claims.list(&everything).await.ok()?.items.len()
-                + bound.list(&everything).await.ok()?.items.len();
-            (left == 0).then_some(())
-        })
-        .await;
+        self.none_left::<Pod>(Api::default_namespaced(self.client.clone())).await;
+        self.none_left::<PersistentVolumeClaim>(Api::default_namespaced(self.client.clone())).await;
+        // What is retained or was made by hand stays until it is told to go.
+        self.kubectl(&["delete", "persistentvolumes", "--all", "--wait=false"]);
+        self.none_left::<PersistentVolume>(Api::all(self.client.clone())).await;
+        self.kubectl(&["delete", "storageclasses", "--selector=!app.kubernetes.io/name"]);
+        for volume in self.local_volumes().await.iter().filter(|volume| volume.claim.is_some()) {
+            self.release(volume).await;
+        }
         eventually("what was used is clean", async || {
             self.local_volumes()
                 .await
@@ -100,7 +108,7 @@ impl Cluster {
         })
         .await;
         let script = "for mount in /mnt/fast-disks/*; do \
-             [ ! -e $mount ] || { umount -l $mount && rmdir $mount; } || exit 1; done";
+             [ ! -e $mount ] || { umount -l $mount && rmdir $mount; } || exit 1; done; rm -f /mnt/raw/* /mnt/formatted/*";
         for node in NODES {
             self.on_node(node, &["sh", "-c", script]);
         }
@@ -108,6 +116,34 @@ impl Cluster {
             self.local_volumes().await.is_empty().then_some(())
         })
         .await;
+        self.unplug_all();
+    }
+
+    async fn none_left<K>(&self, objects: Api<K>)
+    where
+        K: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()>,
+    {
+        eventually(&format!("no {} is left", K::plural(&())), async || {
+            objects.list(&ListParams::default()).await.ok()?.items.is_empty().then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the claim on a volume as a person does, once no pod has it mounted any more.
+    pub(crate) async fn release(&self, volume: &Volume) -> String {
+        eventually(&format!("{} is mounted nowhere", volume.name), async || {
+            let object = Self::volumes(&self.client).get(&volume.name).await.ok()?;
+            let places = object.data.pointer("/status/published").and_then(Value::as_array);
+            places.is_none_or(Vec::is_empty).then_some(())
+        })
+        .await;
+        self.berth(&["release", &volume.id()])
+    }
+
+    /// `berth` as a person runs it on a cluster.
+    pub(crate) fn berth(&self, arguments: &[&str]) -> String {
+        let inside = ["-n", NAMESPACE, "exec", "deploy/berth-controller", "--", "berth"];
+        self.kubectl(&[&inside, arguments].concat())
     }
 
     /// Waits until there are that many volumes and each is available, and returns them by node and path.

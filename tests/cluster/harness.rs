@@ -28,7 +28,8 @@ pub(crate) struct Cluster {
     /// A client with all rights.
     pub(crate) client: Client,
     config: Config,
-    state: PathBuf,
+    /// The directory that holds all of it.
+    pub(crate) state: PathBuf,
 }
 
 impl Cluster {

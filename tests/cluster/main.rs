@@ -6,9 +6,12 @@
     reason = "a test panics where something is not as it must be"
 )]
 
+mod devices;
 mod disks;
 mod harness;
 mod life;
 mod manifests;
 mod nodes;
 mod permissions;
+mod tenants;
+mod workloads;

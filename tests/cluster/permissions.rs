@@ -143,6 +143,7 @@ async fn roles_allow_what_is_needed_and_no_more() {
         (&controller, "create", "coordination.k8s.io", "leases", "berth-system"),
         (&controller, "patch", "storage.k8s.io", "csistoragecapacities", "berth-system"),
         (&controller, "create", "", "persistentvolumes", ""),
+        (&controller, "patch", "", "persistentvolumeclaims/status", ""),
     ];
     let refused = [
         (&node, "get", "", "secrets", ""),

@@ -23,7 +23,6 @@ app.kubernetes.io/component: {{ .part }}
 {{- if .Values.storageClassMap }}
 - --storage-class-map=/etc/berth/storage-class-map.yaml
 {{- end }}
-- --endpoint=unix:///csi/csi.sock
 - --driver-name={{ .Values.driverName }}
 - --http={{ .Values.http.address }}:{{ .Values.http.port }}
 - --log-format={{ .Values.log.format }}

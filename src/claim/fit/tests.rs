@@ -27,7 +27,7 @@ fn at_least(bytes: u64) -> CapacityRange {
 /// The volume of `volumes` that the request is given.
 fn given(volumes: &[LocalVolume], request: &ClaimRequest) -> Option<LocalVolume> {
     let mut index = Index::default();
-    let record = |volume: &LocalVolume| Recorded { volume: volume.clone(), version: Version(1) };
+    let record = |volume: &LocalVolume| Recorded::new(volume.clone(), Version(1));
     index.reset(volumes.iter().map(record).collect());
     match index.choose(request) {
         Choice::SetAside(recorded) => Some(recorded.volume.clone()),

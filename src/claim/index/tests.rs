@@ -8,7 +8,7 @@ use crate::volume::{CleanReason, HealthReason, Tenancy};
 const FAST: &str = "fast";
 
 fn at(version: u64, volume: &LocalVolume) -> Recorded {
-    Recorded { volume: volume.clone(), version: Version(version) }
+    Recorded::new(volume.clone(), Version(version))
 }
 
 fn held_by(name: &str, volume: &LocalVolume) -> LocalVolume {
@@ -321,7 +321,7 @@ proptest! {
                 events.push(Event::Removed(removed.volume.name, version));
             } else {
                 let Some(volume) = after(before, number, step) else { continue };
-                let recorded = Recorded { volume, version };
+                let recorded = Recorded::new(volume, version);
                 if own {
                     index.update(recorded.clone());
                 }

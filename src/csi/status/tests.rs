@@ -187,7 +187,7 @@ fn what_lies_beneath_an_error_of_the_node_decides_its_code() {
 }
 
 #[test]
-fn only_an_unknown_outcome_of_the_inventory_may_be_told_as_such() {
+fn what_the_inventory_does_not_take_now_is_never_final() {
     use inventory::Error as E;
     let each = |code, error: fn() -> E| {
         all(code, [error()]);
@@ -200,8 +200,8 @@ fn only_an_unknown_outcome_of_the_inventory_may_be_told_as_such() {
         claim: "pvc-1".parse().unwrap(),
         holder: name(),
     });
-    each(Code::Internal, || E::Conflict(name()));
-    each(Code::Internal, || E::NotWritten { context: "c", source: "no".into() });
+    each(Code::Aborted, || E::Conflict(name()));
+    each(Code::Unavailable, || E::NotWritten { context: "c", source: "no".into() });
     each(Code::Unavailable, || E::OutcomeUnknown { context: "c", source: "no".into() });
 }
 

@@ -309,7 +309,7 @@ impl Contents {
                 }
             };
         }
-        self.volumes.insert(name, Arc::new(Recorded { volume, version: Version(version) }));
+        self.volumes.insert(name, Arc::new(Recorded::new(volume, Version(version))));
         Ok(())
     }
 

@@ -257,7 +257,7 @@ impl<'a> Draft<'a> {
             self.claims.insert(claim.name.clone(), Some(volume.name.clone()));
         }
         self.version += 1;
-        let recorded = Arc::new(Recorded { volume, version: Version(self.version) });
+        let recorded = Arc::new(Recorded::new(volume, Version(self.version)));
         self.volumes.insert(recorded.volume.name.clone(), Some(Arc::clone(&recorded)));
         self.news.push(News::Applied(Arc::clone(&recorded)));
         Ok(recorded)

@@ -14,7 +14,7 @@ use kube::core::DeserializeGuard;
 use tokio::sync::Semaphore;
 
 use super::super::{Version, crd};
-use super::entry::{Entry, version};
+use super::entry::{Entry, finalizers, version};
 use super::error::{Failure, PATIENCE};
 use crate::volume::{LocalVolume, NodeName, VolumeName};
 
@@ -57,7 +57,8 @@ impl Api {
 
     /// Makes the object of a volume, without a status.
     pub(super) async fn create(&self, volume: &LocalVolume) -> Result<Entry, Failure> {
-        let object = crd::Object::incomplete(volume);
+        let mut object = crd::Object::incomplete(volume);
+        object.metadata.finalizers = Some(finalizers(&[], &volume.spec));
         let post = post();
         let made = self.ask(volume.name.as_str(), || self.adding.create(&post, &object)).await?;
         read(DeserializeGuard(Ok(made)))

@@ -1,7 +1,7 @@
 //! Claims that begin and end: the protocol of [`super::reservation`].
 
 use super::super::{Cause, Error, Recorded, Version};
-use super::Kubernetes;
+use super::{Kubernetes, Scope};
 use super::entry::{Content, Entry};
 use super::error::Failure;
 use super::patch;
@@ -45,9 +45,11 @@ impl Kubernetes {
         }
     }
 
-    /// Deletes the reservation of a claim that `name` no longer holds since `version`.
+    /// Deletes the reservation of a claim that `name` no longer holds since `version`. Agents leave that to controllers,
+    /// since they may not write reservations.
     pub(super) async fn tidy(&self, claim: &ClaimName, name: &VolumeName, version: Version) {
-        if let Ok(reservation) = self.running.api.reservation(claim).await
+        if self.running.scope == Scope::All
+            && let Ok(reservation) = self.running.api.reservation(claim).await
             && reservation.wish.volume == *name
             && reservation.wish.version < version
         {
@@ -66,6 +68,50 @@ impl Kubernetes {
             Ok(_) | Err(Failure::Missing) => Ok(()),
             Err(failure) => Err(failure.of_preparation(&holder, RESERVING)),
         }
+    }
+
+    /// Refuses to add a volume with a claim that another holds. It only reads: what an agent adds with a claim held it
+    /// before, and the reservation of then stands as long as nobody deletes it.
+    pub(super) async fn check_untaken(
+        &self,
+        claim: &ClaimName,
+        name: &VolumeName,
+    ) -> Result<(), Error> {
+        self.check_unheld(claim, name).await?;
+        let failed = |failure: Failure| failure.of_preparation(name, RESERVING);
+        let standing = match self.running.api.reservation(claim).await {
+            Err(Failure::Missing) => return Ok(()),
+            standing => standing.map_err(failed)?.wish,
+        };
+        if standing.volume == *name {
+            return Ok(());
+        }
+        match self.look(&standing.volume).await {
+            Ok(entry) if standing.is_past(&entry) => Ok(()),
+            Ok(_) | Err(Failure::Missing) => Err(taken(claim, standing.volume)),
+            Err(failure) => Err(failed(failure)),
+        }
+    }
+
+    /// Which volume holds a claim by its reservation.
+    pub(super) async fn reserved_for(&self, claim: &ClaimName) -> Result<Option<VolumeName>, Error> {
+        let standing = match self.running.api.reservation(claim).await {
+            Err(Failure::Missing) => return Ok(None),
+            standing => standing.map_err(|failure| failure.of_reading(RESERVING))?,
+        };
+        match self.settle(&standing).await? {
+            Standing::Held(holder) => Ok(Some(holder)),
+            Standing::Dead => Ok(None),
+        }
+    }
+
+    /// Refuses to say that a volume is not there while a claim is reserved on it: its object was deleted, and its agent,
+    /// which has the claim in its ledger, is about to make it anew.
+    pub(super) async fn check_unreserved(&self, name: &VolumeName) -> Result<(), Error> {
+        let all = self.running.api.list_reservations().await;
+        let all = all.map_err(|failure| failure.of_reading(RESERVING))?;
+        let reserved = all.iter().any(|reservation| reservation.wish.volume == *name);
+        if reserved { Err(missing(name)) } else { Ok(()) }
     }
 
     /// Makes the reservation, in the place of a dead one if need be.
@@ -107,11 +153,12 @@ impl Kubernetes {
     /// Finds out what a reservation came to, and helps it if it has not come to anything yet: whoever made it may have
     /// died.
     async fn settle(&self, standing: &Reservation) -> Result<Standing, Error> {
-        let Wish { claim, volume, version, spec } = &standing.wish;
+        let Wish { claim, volume, spec, .. } = &standing.wish;
         loop {
             let entry = match self.look(volume).await {
                 Ok(entry) => entry,
-                Err(Failure::Missing) => return Ok(Standing::Dead),
+                // It may have held the claim, and come back with it.
+                Err(Failure::Missing) => return Err(missing(volume)),
                 Err(failure) => return Err(failure.of_preparation(volume, RESERVING)),
             };
             if let Content::Unreadable(why) = &entry.content {
@@ -120,7 +167,7 @@ impl Kubernetes {
             if entry.claim_name() == Some(claim) {
                 return Ok(Standing::Held(volume.clone()));
             }
-            if entry.version != *version {
+            if standing.wish.is_past(&entry) {
                 return Ok(Standing::Dead);
             }
             match self.patched(&entry, spec).await {
@@ -176,6 +223,12 @@ pub(super) fn recorded(entry: &Entry) -> Result<Recorded, Error> {
         (Content::Incomplete(_), None) => Err(unreadable(&entry.name, "it is still being added")),
         (Content::Volume(_), None) => Err(Error::NotFound(entry.name.clone())),
     }
+}
+
+fn missing(name: &VolumeName) -> Error {
+    let why = "it is missing while a claim is reserved on it; its agent makes it anew";
+    let source: Cause = Box::new(Unreadable { name: name.clone(), why: why.to_owned() });
+    Error::NotWritten { context: "reading a LocalVolume", source }
 }
 
 fn taken(claim: &ClaimName, holder: VolumeName) -> Error {

@@ -6,7 +6,7 @@ use kube::core::DeserializeGuard;
 use super::super::{Recorded, Version, crd};
 use crate::volume::{ClaimName, LocalVolume, Spec, VolumeName};
 
-/// What keeps the object of a claimed volume from going away by mistake: see [`finalizers`].
+/// What keeps the object of a claimed volume from going away before its agent knows of it: see [`finalizers`].
 pub(super) const FINALIZER: &str = "berth.dev/claimed";
 
 /// An object at one version.
@@ -67,19 +67,22 @@ impl Entry {
         }
     }
 
-    /// The volume, if the object is one: complete, readable, and not gone already but for somebody's finalizer.
+    /// The volume, if the object is one: complete, readable, and not gone already but for a finalizer of somebody else.
     pub(super) fn volume(&self) -> Option<&LocalVolume> {
         match &self.content {
-            Content::Volume(volume) if !self.deleting || volume.spec.claim.is_some() => {
-                Some(volume)
-            }
+            Content::Volume(volume) if !self.deleting || self.is_kept() => Some(volume),
             _ => None,
         }
     }
 
+    /// Whether it has Berth's finalizer.
+    pub(super) fn is_kept(&self) -> bool {
+        self.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
+    }
+
     pub(super) fn recorded(&self) -> Option<Recorded> {
         let volume = self.volume()?.clone();
-        Some(Recorded { volume, version: self.version })
+        Some(Recorded { volume, version: self.version, deleting: self.deleting })
     }
 
     /// What was decided, as far as it can be read.
@@ -128,7 +131,8 @@ pub(super) fn version(text: &str) -> Option<Version> {
 }
 
 /// The finalizers of an object whose spec becomes `spec`: ours as long as somebody holds the volume, so that a deletion
-/// by mistake waits for the end of the claim; others' stay.
+/// by mistake waits for an agent whose ledger has the claim; others' stay. Of an object that is being deleted none is
+/// changed with the spec, so that its agent learns of the end of a claim too before the object goes.
 pub(super) fn finalizers(now: &[String], spec: &Spec) -> Vec<String> {
     let others = now.iter().filter(|finalizer| *finalizer != FINALIZER).cloned();
     let ours = spec.claim.is_some().then(|| FINALIZER.to_owned());

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::super::crd::{LocalVolumeSpec, LocalVolumeStatus};
-use super::entry::{Content, Entry, finalizers};
+use super::entry::{Content, Entry, FINALIZER, finalizers};
 use crate::volume::{LocalVolume, Spec, Status};
 
 /// Fields of the status that are derived from spec and status: what is stored may be of another spec.
@@ -21,7 +21,7 @@ pub(super) fn spec(entry: &Entry, spec: &Spec) -> Patch {
     let was = entry.spec().map(|was| fields(&LocalVolumeSpec::from(was))).unwrap_or_default();
     differences("spec", &was, &fields(&LocalVolumeSpec::from(spec)), &mut changes);
     let finalizers = finalizers(&entry.finalizers, spec);
-    if finalizers != entry.finalizers {
+    if finalizers != entry.finalizers && !entry.deleting {
         changes.push(add(&["metadata", "finalizers"], finalizers.into()));
     }
     Patch(changes)
@@ -48,12 +48,12 @@ pub(super) fn status(entry: &Entry, status: Status) -> Option<Patch> {
     Some(Patch(changes))
 }
 
-/// Takes Berth's finalizer off an object whose claim is to go with it.
+/// Takes Berth's finalizer off an object that is to go.
 pub(super) fn unfinalized(entry: &Entry) -> Patch {
-    let free = entry.spec().map(|spec| Spec { claim: None, ..spec.clone() });
-    let left = free.map(|free| finalizers(&entry.finalizers, &free)).unwrap_or_default();
+    let others = entry.finalizers.iter().filter(|finalizer| *finalizer != FINALIZER);
+    let others: Vec<_> = others.cloned().collect();
     let mut changes = at_version(entry);
-    changes.push(add(&["metadata", "finalizers"], left.into()));
+    changes.push(add(&["metadata", "finalizers"], others.into()));
     Patch(changes)
 }
 

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::{Cause, Version};
 use super::api::{Api, exactly, post};
+use super::entry::Entry;
 use super::error::Failure;
 use crate::volume::{ClaimName, InvalidName, Spec, VolumeName};
 
@@ -105,6 +106,13 @@ impl Api {
 }
 
 impl Wish {
+    /// Whether it never comes true any more: the volume does not hold the claim, and is past the version.
+    pub(super) fn is_past(&self, entry: &Entry) -> bool {
+        entry.spec().is_some()
+            && entry.claim_name() != Some(&self.claim)
+            && entry.version != self.version
+    }
+
     fn lease(&self) -> Result<Lease, serde_json::Error> {
         let annotations = [
             (CLAIM, self.claim.to_string()),

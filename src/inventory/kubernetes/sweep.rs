@@ -1,15 +1,18 @@
 //! Reservations made equal to what is held: dead ones are deleted, missing ones made.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::super::{Error, Inventory};
+use futures_util::StreamExt;
+
+use super::super::{Error, Event, Inventory, Recorded};
 use super::Kubernetes;
 use super::error::{Failure, sentence};
 use super::reservation::{Reservation, Wish};
+use crate::volume::{ClaimName, VolumeName};
 
 /// How long what went wrong half-way may lie about.
-const INTERVAL: Duration = Duration::from_hours(1);
+const INTERVAL: Duration = Duration::from_mins(5);
 const SWEEPING: &str = "sweeping the reservations of claims";
 
 /// What a sweep did.
@@ -21,36 +24,84 @@ pub struct Swept {
     pub made: usize,
 }
 
+/// What becomes of a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Its volume holds the claim, or may come to, or nobody can say.
+    Stands,
+    /// Its volume does not hold the claim and never will by it.
+    Dead,
+    /// There is no such volume.
+    Missing,
+}
+
 impl Kubernetes {
-    /// Sweeps now and every hour. Any number of controllers may.
-    pub async fn sweep_hourly(&self) {
+    /// Sweeps now and from time to time, and tidies after claims that others end. Any number of controllers may.
+    pub async fn keep_reservations(&self) {
         let mut turns = tokio::time::interval(INTERVAL);
+        let mut events = self.watch();
+        let mut holders = HashMap::new();
+        let mut missing = HashSet::new();
         loop {
-            turns.tick().await;
-            match self.sweep().await {
-                Ok(Swept { deleted: 0, made: 0 }) => {}
-                Ok(Swept { deleted, made }) => {
-                    tracing::info!(deleted, made, "reservations of claims were swept");
-                }
-                Err(error) => {
-                    let error = sentence(&error);
-                    tracing::warn!(
-                        error,
-                        "reservations of claims were not swept until the next hour"
-                    );
-                }
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Event::Reset(all)) => {
+                        for recorded in &all {
+                            self.follow(recorded, &mut holders).await;
+                        }
+                    }
+                    Some(Event::Applied(recorded)) => self.follow(&recorded, &mut holders).await,
+                    // An object that is gone says nothing of its claim.
+                    Some(Event::Removed(..)) => {}
+                    None => return,
+                },
+                _ = turns.tick() => self.tell_swept(self.sweep(&mut missing).await),
             }
         }
     }
 
-    /// Deletes the reservations of claims that are over, and makes those that are missing.
-    pub async fn sweep(&self) -> Result<Swept, Error> {
+    /// Tidies after a claim that `recorded` no longer holds: who ended it may be an agent, which may not.
+    async fn follow(&self, recorded: &Recorded, holders: &mut HashMap<VolumeName, ClaimName>) {
+        let Recorded { volume, version, .. } = recorded;
+        let held = volume.spec.claim.as_ref().map(|claim| claim.name.clone());
+        let before = match &held {
+            Some(claim) => holders.insert(volume.name.clone(), claim.clone()),
+            None => holders.remove(&volume.name),
+        };
+        if let Some(ended) = before.filter(|before| Some(before) != held.as_ref()) {
+            self.tidy(&ended, &volume.name, *version).await;
+        }
+    }
+
+    fn tell_swept(&self, swept: Result<Swept, Error>) {
+        match swept {
+            Ok(Swept { deleted: 0, made: 0 }) => {}
+            Ok(Swept { deleted, made }) => {
+                tracing::info!(deleted, made, "reservations of claims were swept");
+            }
+            Err(error) => {
+                let error = sentence(&error);
+                tracing::warn!(error, "reservations of claims are swept later");
+            }
+        }
+    }
+
+    /// Deletes the reservations of claims that are over, and makes those that are missing. A volume that is not there may be
+    /// about to be made anew with its claim: its reservation is deleted when it was in `missing` already, which holds
+    /// those afterwards whose volumes are.
+    pub(super) async fn sweep(&self, missing: &mut HashSet<ClaimName>) -> Result<Swept, Error> {
         let reservations = self.running.api.list_reservations().await;
         let reservations = reservations.map_err(|failure| failure.of_reading(SWEEPING))?;
         let mut swept = Swept::default();
         let mut reserved = HashSet::new();
+        let before = std::mem::take(missing);
         for reservation in reservations {
-            if self.is_dead(&reservation).await {
+            let fate = self.fate(&reservation).await;
+            let claim = &reservation.wish.claim;
+            if fate == Fate::Missing && !before.contains(claim) {
+                missing.insert(claim.clone());
+            }
+            if fate == Fate::Dead || (fate == Fate::Missing && before.contains(claim)) {
                 let deleted = self.running.api.delete_reservation(&reservation).await;
                 swept.deleted += usize::from(deleted.is_ok());
             } else {
@@ -74,21 +125,17 @@ impl Kubernetes {
         Ok(swept)
     }
 
-    /// Whether no volume holds the claim and none ever will by this reservation. Memory may be behind: what it takes for
-    /// dead is looked at.
-    async fn is_dead(&self, reservation: &Reservation) -> bool {
-        let Wish { claim, volume, version, .. } = &reservation.wish;
+    /// What becomes of a reservation. Memory may be behind: what it takes for dead is looked at.
+    async fn fate(&self, reservation: &Reservation) -> Fate {
+        let Wish { claim, volume, .. } = &reservation.wish;
         let known = self.running.memory.get(volume);
         if known.is_some_and(|known| known.claim_name() == Some(claim)) {
-            return false;
+            return Fate::Stands;
         }
         match self.look(volume).await {
-            Ok(entry) => {
-                entry.spec().is_some()
-                    && entry.claim_name() != Some(claim)
-                    && entry.version != *version
-            }
-            Err(failure) => matches!(failure, Failure::Missing),
+            Ok(entry) if reservation.wish.is_past(&entry) => Fate::Dead,
+            Err(Failure::Missing) => Fate::Missing,
+            Ok(_) | Err(_) => Fate::Stands,
         }
     }
 }

@@ -16,7 +16,7 @@ use self::server::Server;
 use super::*;
 use crate::inventory::contract::{Place, contract};
 use crate::inventory::crd;
-use crate::volume::Bytes;
+use crate::volume::{Bytes, Tenancy};
 use crate::volume::fixture::*;
 
 /// Where reservations are kept.

@@ -1,5 +1,6 @@
 //! What is to be done so that ledger and remote store say the same of one volume. Pure.
 
+use super::super::Recorded;
 use crate::volume::{LocalVolume, Status};
 
 /// One step towards agreement. After it the two are compared again.
@@ -9,7 +10,8 @@ pub(super) enum Step {
     Nothing,
     /// The ledger does not know the volume: it was lost, or is new. It learns all of it.
     Adopt,
-    /// The remote store does not know the volume: it is new, or its object was lost. It learns all of it.
+    /// The remote store does not know the volume: it is new, or its object was lost, or somebody deleted that and it is
+    /// kept until the ledger knows what it says, as it does now. The remote store learns all of it.
     Publish(Box<LocalVolume>),
     /// Something was decided, and the ledger learns it.
     Take,
@@ -23,14 +25,16 @@ pub(super) enum Step {
 ///
 /// The remote store decides and the ledger sees. Only a tenancy never goes back, whoever says so: the id of a tenancy
 /// that has begun must not be given to another tenant.
-pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&LocalVolume>) -> Step {
-    match (ledger, remote) {
+pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&Recorded>) -> Step {
+    let deleting = remote.is_some_and(|remote| remote.deleting);
+    match (ledger, remote.map(|remote| &remote.volume)) {
         (None, Some(_)) => Step::Adopt,
         (Some(ledger), None) => Step::Publish(Box::new(ledger.clone())),
         (Some(ledger), Some(remote)) if remote.spec.tenancy < ledger.spec.tenancy => {
             Step::Replace(Box::new(ledger.clone()))
         }
         (Some(ledger), Some(remote)) if remote.spec != ledger.spec => Step::Take,
+        (Some(ledger), Some(_)) if deleting => Step::Publish(Box::new(ledger.clone())),
         (Some(ledger), Some(remote)) if remote.status != ledger.status => {
             Step::Tell(Box::new(ledger.status.clone()))
         }
@@ -40,9 +44,14 @@ pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&LocalVolume>) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::Version;
     use super::*;
     use crate::volume::fixture::{available, claimed_by, holds};
     use crate::volume::{HealthReason, Tenancy};
+
+    fn at(volume: &LocalVolume) -> Recorded {
+        Recorded::new(volume.clone(), Version(1))
+    }
 
     fn lost() -> LocalVolume {
         let mut volume = available();
@@ -54,9 +63,9 @@ mod tests {
     fn whoever_does_not_know_a_volume_learns_all_of_it() {
         let volume = claimed_by("pvc-1");
 
-        assert_eq!(next(None, Some(&volume)), Step::Adopt);
+        assert_eq!(next(None, Some(&at(&volume))), Step::Adopt);
         assert_eq!(next(Some(&volume), None), Step::Publish(Box::new(volume.clone())));
-        assert_eq!(next(Some(&volume), Some(&volume)), Step::Nothing);
+        assert_eq!(next(Some(&volume), Some(&at(&volume))), Step::Nothing);
         assert_eq!(next(None, None), Step::Nothing);
     }
 
@@ -64,9 +73,21 @@ mod tests {
     fn what_was_decided_goes_to_the_ledger_before_what_was_seen_goes_to_the_remote_store() {
         let decided = claimed_by("pvc-1");
 
-        assert_eq!(next(Some(&lost()), Some(&decided)), Step::Take);
+        assert_eq!(next(Some(&lost()), Some(&at(&decided))), Step::Take);
         let told = LocalVolume { spec: decided.spec.clone(), ..lost() };
-        assert_eq!(next(Some(&told), Some(&decided)), Step::Tell(Box::new(told.status.clone())));
+        let tell = Step::Tell(Box::new(told.status.clone()));
+        assert_eq!(next(Some(&told), Some(&at(&decided))), tell);
+    }
+
+    #[test]
+    fn what_somebody_deleted_is_made_anew_as_soon_as_the_ledger_knows_what_was_decided_and_not_before() {
+        let decided = claimed_by("pvc-1");
+        let deleted = Recorded { deleting: true, ..at(&decided) };
+        let told = LocalVolume { spec: decided.spec.clone(), ..lost() };
+
+        assert_eq!(next(None, Some(&deleted)), Step::Adopt);
+        assert_eq!(next(Some(&available()), Some(&deleted)), Step::Take);
+        assert_eq!(next(Some(&told), Some(&deleted)), Step::Publish(Box::new(told.clone())));
     }
 
     #[test]
@@ -75,6 +96,6 @@ mod tests {
         ahead.spec.tenancy = Tenancy(9);
         ahead.status.clean_for = Some(Tenancy(9));
 
-        assert_eq!(next(Some(&ahead), Some(&available())), Step::Replace(Box::new(ahead.clone())));
+        assert_eq!(next(Some(&ahead), Some(&at(&available()))), Step::Replace(Box::new(ahead.clone())));
     }
 }

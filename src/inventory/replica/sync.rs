@@ -28,6 +28,7 @@ pub(super) async fn run<R: Inventory>(replica: &Replica<R>, cancel: Cancellation
         replica,
         remote: None,
         due: BTreeSet::new(),
+        failed: BTreeSet::new(),
         busy: JoinSet::new(),
         settling: BTreeSet::new(),
         failures: 0,
@@ -61,6 +62,8 @@ struct Sync<'a, R> {
     remote: Option<BTreeMap<VolumeName, Recorded>>,
     /// Volumes whose two records may differ.
     due: BTreeSet<VolumeName>,
+    /// Those of them that failed, whose turn comes after the others'.
+    failed: BTreeSet<VolumeName>,
     busy: JoinSet<Settled>,
     /// The volumes of `busy`.
     settling: BTreeSet<VolumeName>,
@@ -110,6 +113,9 @@ impl<R: Inventory> Sync<'_, R> {
         let Some(remote) = &self.remote else { return };
         let rests = self.rests();
         while !rests && self.settling.len() < LANES {
+            if self.due.is_empty() {
+                self.due = std::mem::take(&mut self.failed);
+            }
             let next = self.due.iter().find(|name| !self.settling.contains(*name)).cloned();
             let Some(name) = next else { break };
             self.due.remove(&name);
@@ -120,7 +126,7 @@ impl<R: Inventory> Sync<'_, R> {
                 Settled { name, outcome }
             });
         }
-        if self.due.is_empty() && self.settling.is_empty() {
+        if self.due.is_empty() && self.failed.is_empty() && self.settling.is_empty() {
             self.replica.shared.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
         }
     }
@@ -144,14 +150,17 @@ impl<R: Inventory> Sync<'_, R> {
                     let error = &error as &dyn std::error::Error;
                     warn!(volume = %name, error, "the inventory is behind the node's ledger");
                 }
-                self.due.insert(name);
+                self.failed.insert(name);
                 self.fail();
             }
         }
     }
 
-    /// Nothing is begun for a while, longer from failure to failure.
+    /// Nothing is begun for a while, longer each time; what was under way together fails together.
     fn fail(&mut self) {
+        if self.rests() {
+            return;
+        }
         let factor = 2_u32.saturating_pow(self.failures.min(16));
         self.rested = Instant::now() + PAUSES.0.saturating_mul(factor).min(PAUSES.1);
         self.failures = self.failures.saturating_add(1);
@@ -173,7 +182,7 @@ async fn settle<R: Inventory>(
             Err(Error::NotFound(_)) => None,
             answer => Some(answer?.volume),
         };
-        let step = step::next(ledger.as_ref(), remote.as_ref().map(|remote| &remote.volume));
+        let step = step::next(ledger.as_ref(), remote.as_ref());
         if step == Step::Nothing {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! One name, one volume: with two stores at once, after a crash at any step, and when people delete what they should not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use kube::api::DeleteParams;
 
@@ -171,21 +171,85 @@ async fn a_claim_that_crashed_after_its_reservation_may_be_made_again_by_itself(
 #[tokio::test]
 async fn a_reservation_whose_volume_has_moved_on_gives_way() {
     let (_place, store) = cluster!();
-    let volumes = volumes(&store, 3).await;
-    let [changed, removed, free] = &volumes[..] else { unreachable!() };
+    let volumes = volumes(&store, 2).await;
+    let [changed, free] = &volumes[..] else { unreachable!() };
     store.running.api.reserve(&wish("pvc-1", changed)).await.unwrap();
-    store.running.api.reserve(&wish("pvc-2", removed)).await.unwrap();
     let cordoned = changed.volume.cordoned(true);
     store.decide(&changed.volume.name, changed.version, cordoned).await.unwrap();
-    store.remove(&removed.volume.name, removed.version).await.unwrap();
 
     let first = claim_on(&store, "pvc-1", free).await.unwrap();
+
     let freed = release(&store, &first).await;
     assert_eq!(freed.volume.spec.claim, None);
-    let other = store.add(volume(7)).await.unwrap();
-    let second = claim_on(&store, "pvc-2", &other).await;
+}
 
-    assert!(second.is_ok(), "{second:?}");
+/// Deletes an object and takes every finalizer off, as a person does who should not.
+async fn tear_out(place: &Cluster, torn: &Recorded) {
+    let name = torn.volume.name.as_str();
+    place.patch(&torn.volume, json!({"metadata": {"finalizers": null}})).await.unwrap();
+    place.objects().delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_whose_volume_is_missing_gets_no_other_and_has_it_again_once_that_is_back() {
+    let (place, store) = cluster!();
+    let volumes = volumes(&store, 2).await;
+    let [held, free] = &volumes[..] else { unreachable!() };
+    let held = claim_on(&store, "pvc-1", held).await.unwrap();
+    tear_out(&place, &held).await;
+    listed(&store, |all| all.len() == 1).await;
+
+    let elsewhere = claim_on(&store, "pvc-1", free).await;
+    let holder = store.holder(&"pvc-1".parse().unwrap()).await;
+    let read = store.get(&held.volume.name).await;
+    let back = store.add(held.volume.clone()).await.unwrap();
+    let again = claim_on(&store, "pvc-1", free).await;
+
+    for unsure in [elsewhere.map(drop), holder.map(drop), read.map(drop)] {
+        assert!(matches!(unsure, Err(Error::NotWritten { .. })), "{unsure:?}");
+    }
+    assert_eq!(back.volume, held.volume);
+    assert!(matches!(again, Err(Error::ClaimNameTaken { .. })), "{again:?}");
+    assert_eq!(store.holder(&"pvc-1".parse().unwrap()).await.unwrap(), Some(held.volume.name));
+}
+
+#[tokio::test]
+async fn a_reservation_of_a_volume_that_stays_away_is_deleted_by_the_second_sweep() {
+    let (place, store) = cluster!();
+    let volumes = volumes(&store, 1).await;
+    let held = claim_on(&store, "pvc-1", &volumes[0]).await.unwrap();
+    tear_out(&place, &held).await;
+    listed(&store, <[Recorded]>::is_empty).await;
+    let mut missing = HashSet::new();
+
+    let first = store.sweep(&mut missing).await.unwrap();
+    let second = store.sweep(&mut missing).await.unwrap();
+
+    assert_eq!(first, Swept::default());
+    assert_eq!(second, Swept { deleted: 1, made: 0 });
+    assert!(matches!(store.get(&held.volume.name).await, Err(Error::NotFound(_))));
+}
+
+#[tokio::test]
+async fn a_claim_that_an_agent_ends_leaves_no_reservation_beside_a_controller() {
+    let (place, store) = cluster!();
+    let volumes = volumes(&store, 2).await;
+    let first = claim_on(&store, "pvc-1", &volumes[0]).await.unwrap();
+    let second = claim_on(&store, "pvc-2", &volumes[1]).await.unwrap();
+    let keeper = store.clone();
+    let keeping = tokio::spawn(async move { keeper.keep_reservations().await });
+    let agent = place.open_in(Scope::Node("node-a".parse().unwrap())).await;
+
+    release(&agent, &first).await;
+    agent.remove(&second.volume.name, second.version).await.unwrap();
+
+    let tidied = async {
+        while !reservations(&store).await.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(1), tidied).await.expect("they lie about");
+    keeping.abort();
 }
 
 #[tokio::test]
@@ -230,7 +294,7 @@ async fn a_sweep_deletes_dead_reservations_and_makes_those_that_are_missing() {
     let cordoned = moved.volume.cordoned(true);
     store.decide(&moved.volume.name, moved.version, cordoned).await.unwrap();
 
-    let swept = place.open().await.sweep().await.unwrap();
+    let swept = place.open().await.sweep(&mut HashSet::new()).await.unwrap();
 
     assert_eq!(swept, Swept { deleted: 1, made: 1 });
     let mut left = reservations(&store).await;
@@ -239,7 +303,7 @@ async fn a_sweep_deletes_dead_reservations_and_makes_those_that_are_missing() {
         left.iter().map(ClaimName::as_str).collect::<Vec<_>>(),
         ["held", "lacking", "pending"]
     );
-    assert_eq!(store.sweep().await.unwrap(), Swept::default());
+    assert_eq!(store.sweep(&mut HashSet::new()).await.unwrap(), Swept::default());
 }
 
 #[tokio::test]
@@ -256,17 +320,43 @@ async fn a_name_stays_taken_when_its_reservation_was_deleted_by_hand() {
 }
 
 #[tokio::test]
-async fn a_held_volume_that_was_deleted_by_mistake_goes_when_its_claim_ends_and_not_before() {
+async fn a_held_volume_that_was_deleted_waits_for_who_knows_its_claim_and_is_made_anew_by_them() {
     let (place, store) = cluster!();
     let volumes = volumes(&store, 1).await;
     let held = claim_on(&store, "pvc-1", &volumes[0]).await.unwrap();
     let name = held.volume.name.clone();
+    let agent = place.open_in(Scope::Node("node-a".parse().unwrap())).await;
 
     place.objects().delete(name.as_str(), &DeleteParams::default()).await.unwrap();
-
     let kept = store.get_live(&name).await.unwrap();
+    // Who has yet to learn of the claim changes nothing.
+    let unaware = agent.add(volumes[0].volume.clone()).await;
+    let anew = agent.add(held.volume.clone()).await.unwrap();
+
     assert_eq!(kept.volume, held.volume);
-    release(&store, &kept).await;
-    listed(&store, <[Recorded]>::is_empty).await;
-    assert!(matches!(store.get(&name).await, Err(Error::NotFound(_))));
+    assert!(kept.deleting && !anew.deleting);
+    assert!(matches!(unaware, Err(Error::Exists(_))), "{unaware:?}");
+    assert_eq!(anew.volume, held.volume);
+    let uid = |entry: Option<std::sync::Arc<Entry>>| entry.unwrap().uid.clone();
+    assert_ne!(uid(agent.running.memory.get(&name)), uid(store.running.memory.get(&name)));
+    assert_eq!(reservations(&store).await, ["pvc-1".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_claim_that_ends_on_a_deleted_object_leaves_it_for_its_agent_to_learn_of_that() {
+    let (place, store) = cluster!();
+    let volumes = volumes(&store, 1).await;
+    let held = claim_on(&store, "pvc-1", &volumes[0]).await.unwrap();
+    let name = held.volume.name.clone();
+    place.objects().delete(name.as_str(), &DeleteParams::default()).await.unwrap();
+    let kept = store.get_live(&name).await.unwrap();
+
+    let released = release(&store, &kept).await;
+    let stale = store.add(held.volume.clone()).await;
+    let anew = store.add(released.volume.clone()).await.unwrap();
+
+    assert!(released.deleting);
+    assert!(matches!(stale, Err(Error::Exists(_))), "{stale:?}");
+    assert_eq!(anew.volume, released.volume);
+    assert_eq!(reservations(&store).await, []);
 }
