@@ -8,10 +8,14 @@
 
 mod devices;
 mod disks;
+mod faults;
 mod harness;
 mod life;
 mod manifests;
 mod nodes;
 mod permissions;
+mod reboot;
+mod restarts;
 mod tenants;
+mod upgrade;
 mod workloads;

@@ -1,11 +1,11 @@
 //! Claims that begin and end: the protocol of [`super::reservation`].
 
 use super::super::{Cause, Error, Recorded, Version};
-use super::{Kubernetes, Scope};
 use super::entry::{Content, Entry};
 use super::error::Failure;
 use super::patch;
 use super::reservation::{Reservation, Wish};
+use super::{Kubernetes, Scope};
 use crate::volume::{ClaimName, Spec, VolumeName};
 
 const RESERVING: &str = "reserving the claim's name";
@@ -94,7 +94,10 @@ impl Kubernetes {
     }
 
     /// Which volume holds a claim by its reservation.
-    pub(super) async fn reserved_for(&self, claim: &ClaimName) -> Result<Option<VolumeName>, Error> {
+    pub(super) async fn reserved_for(
+        &self,
+        claim: &ClaimName,
+    ) -> Result<Option<VolumeName>, Error> {
         let standing = match self.running.api.reservation(claim).await {
             Err(Failure::Missing) => return Ok(None),
             standing => standing.map_err(|failure| failure.of_reading(RESERVING))?,

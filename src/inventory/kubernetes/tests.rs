@@ -16,8 +16,8 @@ use self::server::Server;
 use super::*;
 use crate::inventory::contract::{Place, contract};
 use crate::inventory::crd;
-use crate::volume::{Bytes, Tenancy};
 use crate::volume::fixture::*;
+use crate::volume::{Bytes, Tenancy};
 
 /// Where reservations are kept.
 const NAMESPACE: &str = "default";

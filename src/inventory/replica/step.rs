@@ -80,7 +80,8 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_deleted_is_made_anew_as_soon_as_the_ledger_knows_what_was_decided_and_not_before() {
+    fn what_somebody_deleted_is_made_anew_as_soon_as_the_ledger_knows_what_was_decided_and_not_before()
+     {
         let decided = claimed_by("pvc-1");
         let deleted = Recorded { deleting: true, ..at(&decided) };
         let told = LocalVolume { spec: decided.spec.clone(), ..lost() };
@@ -96,6 +97,9 @@ mod tests {
         ahead.spec.tenancy = Tenancy(9);
         ahead.status.clean_for = Some(Tenancy(9));
 
-        assert_eq!(next(Some(&ahead), Some(&at(&available()))), Step::Replace(Box::new(ahead.clone())));
+        assert_eq!(
+            next(Some(&ahead), Some(&at(&available()))),
+            Step::Replace(Box::new(ahead.clone()))
+        );
     }
 }
