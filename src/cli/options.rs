@@ -138,11 +138,6 @@ pub struct NodeOptions {
     /// [default: KUBELET_DIR/plugins_registry/DRIVER-reg.sock]
     #[arg(long, value_name = "PATH", env = "BERTH_REGISTRATION_SOCKET", value_parser = plain_path)]
     pub registration_socket: Option<PathBuf>,
-    /// Tells the scheduler how many volumes the node has, so that no pod with several claims comes where too few are left.
-    /// Only where the kubelet asks again as disks come and go: Kubernetes 1.35, and `nodeAllocatableUpdatePeriodSeconds` in
-    /// the CSIDriver
-    #[arg(long, env = "BERTH_VOLUME_LIMIT")]
-    pub volume_limit: bool,
 }
 
 impl NodeOptions {

@@ -37,7 +37,6 @@ pub struct NodeService<I> {
     publisher: Publisher<I>,
     prober: Prober,
     ready: watch::Receiver<bool>,
-    limits: bool,
 }
 
 /// How long whoever asks for the number of volumes waits for the first look at them.
@@ -52,14 +51,7 @@ impl<I: Inventory> NodeService<I> {
         prober: Prober,
         ready: watch::Receiver<bool>,
     ) -> Self {
-        Self { node, inventory, claims, publisher, prober, ready, limits: true }
-    }
-
-    /// Says whether the number of volumes is told as a limit. An orchestrator that asks only once would hold to it for
-    /// good, however many disks are added.
-    #[must_use]
-    pub fn limiting(self, limits: bool) -> Self {
-        Self { limits, ..self }
+        Self { node, inventory, claims, publisher, prober, ready }
     }
 
     async fn stage(&self, request: csi::NodeStageVolumeRequest) -> Result<(), Error> {
@@ -120,15 +112,12 @@ impl<I: Inventory> NodeService<I> {
     }
 
     /// How many volumes may be in use here: those that are present, and those that a claim holds, present or not. The
-    /// orchestrator counts the latter as in use. One at least: 0 says that it may decide.
+    /// orchestrator counts the latter as in use. One at least: 0 would say that it may decide.
     async fn most(&self) -> Result<i64, Error> {
         let mut ready = self.ready.clone();
         let looked = tokio::time::timeout(FIRST_LOOK, ready.wait_for(|ready| *ready)).await;
         if !looked.is_ok_and(|looked| looked.is_ok()) {
             return Err(Error::NotReady);
-        }
-        if !self.limits {
-            return Ok(0);
         }
         let counts = |volume: &&LocalVolume| {
             let read_only = volume.status.conditions.healthy.reason == HealthReason::ReadOnly;

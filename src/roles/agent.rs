@@ -37,7 +37,6 @@ pub(super) struct Agent<I> {
     pub(super) ready: watch::Sender<bool>,
     cleaner: Cleaner<I>,
     discovery: Discovery<I>,
-    limits: bool,
 }
 
 /// Where volumes are mounted for tenants.
@@ -83,13 +82,7 @@ impl<I: Inventory> Agent<I> {
             ready,
             cleaner,
             discovery,
-            limits: true,
         }
-    }
-
-    /// Says whether the orchestrator is told how many volumes there are.
-    pub(super) fn limiting(self, limits: bool) -> Self {
-        Self { limits, ..self }
     }
 
     /// Has the discovery record which Node object this agent serves.
@@ -158,17 +151,16 @@ impl<I: Inventory> Agent<I> {
 
     /// The server of the node's socket, without the controller's service.
     pub(super) fn server(&self, identity: IdentityService) -> Server<I> {
-        let node = NodeService::new(
-            self.node.clone(),
-            (self.inventory.clone(), self.claims.clone()),
-            self.publisher.clone(),
-            self.discovery.prober(),
-            self.ready.subscribe(),
-        );
         Server {
             identity,
             controller: None,
-            node: Some(node.limiting(self.limits)),
+            node: Some(NodeService::new(
+                self.node.clone(),
+                (self.inventory.clone(), self.claims.clone()),
+                self.publisher.clone(),
+                self.discovery.prober(),
+                self.ready.subscribe(),
+            )),
             operator: Some(OperatorService::new(
                 self.inventory.clone(),
                 self.claims.clone(),

@@ -63,8 +63,7 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
     let kubelets = vec![options.kubelet_dir.clone()];
     let mounts = Mounts { roots: kubelets.clone(), tenants: kubelets };
     let agent = Agent::new(&options.agent, options.node.clone(), inventory, pools, mounts)
-        .of_node(own_node.uid())
-        .limiting(options.volume_limit);
+        .of_node(own_node.uid());
     agent.restore().await?;
     agent.start(&mut tasks);
     start(&mut tasks, &agent, &options, (own_node, socket));

@@ -77,15 +77,6 @@ async fn a_pool_of_which_all_is_ill_is_unreachable_and_one_of_which_some_is_degr
 }
 
 #[tokio::test]
-async fn no_limit_is_told_where_it_would_be_held_to_for_good() {
-    let world = World::limiting([on("node-a", "fast", "only", Bytes(MIB))], false).await;
-
-    let info = world.node().node_get_info(csi::NodeGetInfoRequest {}).await.unwrap().into_inner();
-
-    assert_eq!(info.max_volumes_per_node, 0);
-}
-
-#[tokio::test]
 async fn the_number_of_volumes_is_told_once_they_were_looked_for_and_counts_what_is_there_or_held()
 {
     let named = |entry: &str| on("node-a", "fast", entry, Bytes(MIB));

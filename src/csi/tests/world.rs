@@ -48,14 +48,6 @@ pub(super) struct World {
 impl World {
     /// A server over `volumes`, on node `node-a`.
     pub(super) async fn of(volumes: impl IntoIterator<Item = LocalVolume>) -> Self {
-        Self::limiting(volumes, true).await
-    }
-
-    /// As [`World::of`]; `limits` says whether the number of volumes is told as a limit.
-    pub(super) async fn limiting(
-        volumes: impl IntoIterator<Item = LocalVolume>,
-        limits: bool,
-    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Embedded::open(&directory.path().join("state")).unwrap();
         for volume in volumes {
@@ -72,17 +64,16 @@ impl World {
         let problems = watch::Sender::default();
         let node = "node-a".parse::<crate::volume::NodeName>().unwrap();
         let publisher = Publisher::new(store.clone(), node.clone(), pools.subscribe(), Vec::new());
-        let node = NodeService::new(
-            node,
-            (store.clone(), claims.clone()),
-            publisher,
-            Prober::new(Duration::from_secs(10)),
-            ready.subscribe(),
-        );
         let server = Server {
             identity: IdentityService::new("berth.dev".into(), ready.subscribe()),
             controller: Some(ControllerService::new(claims.clone(), operations.clone())),
-            node: Some(node.limiting(limits)),
+            node: Some(NodeService::new(
+                node,
+                (store.clone(), claims.clone()),
+                publisher,
+                Prober::new(Duration::from_secs(10)),
+                ready.subscribe(),
+            )),
             operator: Some(OperatorService::new(
                 store.clone(),
                 claims,
