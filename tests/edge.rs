@@ -11,7 +11,6 @@ use berth::csi::proto::csi_v1 as csi;
 use berth::volume::Phase;
 use csi::volume_capability::access_mode::Mode;
 use csi::volume_capability::{AccessType, MountVolume};
-use support::berth::{answers, endpoint};
 use support::{Berth, Host, MIB, requests};
 use tonic::Code;
 
@@ -186,22 +185,6 @@ fn a_staging_that_was_given_up_never_mounts_after_its_claim_has_ended() {
         berth.wait_for("the claim to end", |berth| berth.delete(&id).ok());
         berth.wait_phase("v0", Phase::Available);
     }
-}
-
-#[test]
-fn the_number_of_volumes_is_right_from_the_first_answer_on() {
-    let host = Host::new();
-    for number in 0..20 {
-        host.tmpfs("fast", &format!("v{number}"), MIB);
-    }
-    let berth = Berth::spawn(&host, &config(&host, ""), &[]);
-    let socket = endpoint(&host).strip_prefix("unix://").map(PathBuf::from).unwrap();
-    berth.wait_for("the socket", |_| answers(&socket).then_some(()));
-
-    let info =
-        berth.node(async |client| client.node_get_info(csi::NodeGetInfoRequest {}).await).unwrap();
-
-    assert_eq!(info.max_volumes_per_node, 20);
 }
 
 #[test]

@@ -173,7 +173,7 @@ pools:
 }
 
 #[test]
-fn the_server_says_what_it_can_do_and_every_node_has_its_topology() {
+fn every_node_has_its_topology_and_no_limit_but_its_disks() {
     let host = Host::new();
     host.tmpfs("fast", "v1", 16 * MIB);
     let berth = Berth::start(&host, &config(&host, DIRECTORIES));
@@ -183,7 +183,7 @@ fn the_server_says_what_it_can_do_and_every_node_has_its_topology() {
 
     assert_eq!(info.node_id, "node-a");
     assert_eq!(info.accessible_topology.unwrap().segments["topology.berth.dev/node"], "node-a");
-    assert_eq!(info.max_volumes_per_node, 1);
+    assert_eq!(info.max_volumes_per_node, 0);
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! The Node service: volumes mounted, measured and looked after on one node.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use csi::node_service_capability::rpc::Type as Capability;
 use csi::node_service_capability::{self as capability, Rpc as RpcCapability};
-use tokio::sync::watch;
 use tonic::{Request, Response};
 
 use super::operation::about;
@@ -36,22 +34,17 @@ pub struct NodeService<I> {
     claims: Claims<I>,
     publisher: Publisher<I>,
     prober: Prober,
-    ready: watch::Receiver<bool>,
 }
 
-/// How long whoever asks for the number of volumes waits for the first look at them.
-const FIRST_LOOK: Duration = Duration::from_secs(10);
-
 impl<I: Inventory> NodeService<I> {
-    /// The service of `node`; `ready` tells when its volumes have been looked for.
+    /// The service of `node`.
     pub fn new(
         node: NodeName,
         (inventory, claims): (I, Claims<I>),
         publisher: Publisher<I>,
         prober: Prober,
-        ready: watch::Receiver<bool>,
     ) -> Self {
-        Self { node, inventory, claims, publisher, prober, ready }
+        Self { node, inventory, claims, publisher, prober }
     }
 
     async fn stage(&self, request: csi::NodeStageVolumeRequest) -> Result<(), Error> {
@@ -109,22 +102,6 @@ impl<I: Inventory> NodeService<I> {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// How many volumes may be in use here: those that are present, and those that a claim holds, present or not. The
-    /// orchestrator counts the latter as in use. One at least: 0 would say that it may decide.
-    async fn most(&self) -> Result<i64, Error> {
-        let mut ready = self.ready.clone();
-        let looked = tokio::time::timeout(FIRST_LOOK, ready.wait_for(|ready| *ready)).await;
-        if !looked.is_ok_and(|looked| looked.is_ok()) {
-            return Err(Error::NotReady);
-        }
-        let counts = |volume: &&LocalVolume| {
-            let read_only = volume.status.conditions.healthy.reason == HealthReason::ReadOnly;
-            volume.is_healthy() || read_only || volume.spec.claim.is_some()
-        };
-        let most = self.volumes().await?.iter().filter(counts).count().max(1);
-        Ok(i64::try_from(most).unwrap_or(i64::MAX))
     }
 
     /// The volumes of this node.
@@ -231,11 +208,12 @@ impl<I: Inventory> csi::node_server::Node for NodeService<I> {
         &self,
         _: Request<csi::NodeGetInfoRequest>,
     ) -> Rpc<csi::NodeGetInfoResponse> {
-        let max_volumes_per_node = self.most().await?;
         let segments = [(TOPOLOGY_KEY.to_owned(), self.node.topology_value())].into();
         Ok(Response::new(csi::NodeGetInfoResponse {
             node_id: self.node.to_string(),
-            max_volumes_per_node,
+            // No limit beside the volumes themselves, of which the capacity tells. The kubelet would ask for their number
+            // once, and disks that come later would count for nothing.
+            max_volumes_per_node: 0,
             accessible_topology: Some(csi::Topology { segments }),
         }))
     }

@@ -32,9 +32,6 @@ pub(super) enum Error {
     Inventory(#[from] inventory::Error),
     #[error(transparent)]
     Operator(#[from] Refused),
-    /// `UNAVAILABLE`.
-    #[error("the volumes of this node have not been looked for yet; ask again in a moment")]
-    NotReady,
 }
 
 /// Why a person's order is not carried out. `FAILED_PRECONDITION`.
@@ -96,7 +93,6 @@ fn code(error: &Error) -> Code {
         Error::Inventory(error) => of_inventory(error),
         Error::Operator(Refused::NoPool { .. }) => Code::NotFound,
         Error::Operator(_) => Code::FailedPrecondition,
-        Error::NotReady => Code::Unavailable,
     }
 }
 

@@ -159,7 +159,6 @@ impl<I: Inventory> Agent<I> {
                 (self.inventory.clone(), self.claims.clone()),
                 self.publisher.clone(),
                 self.discovery.prober(),
-                self.ready.subscribe(),
             )),
             operator: Some(OperatorService::new(
                 self.inventory.clone(),

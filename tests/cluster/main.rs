@@ -9,6 +9,7 @@
 mod devices;
 mod disks;
 mod faults;
+mod features;
 mod harness;
 mod life;
 mod manifests;

@@ -234,8 +234,3 @@ impl Drop for Berth {
 pub fn endpoint(host: &Host) -> String {
     format!("unix://{}", host.path("run/csi.sock").display())
 }
-
-/// Whether anything answers at the socket of a host.
-pub fn answers(socket: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(socket).is_ok()
-}

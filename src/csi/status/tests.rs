@@ -217,7 +217,6 @@ fn a_person_who_is_refused_is_told_of_the_state_that_is_in_the_way() {
             Refused::Forget { volume: name(), source: ForgetRefused::Present },
         ],
     );
-    all(Code::Unavailable, [Error::NotReady]);
     let operations = super::super::Operations::default();
     let _first = operations.begin("volume", &name()).unwrap();
     all(Code::Aborted, [operations.begin("volume", &name()).unwrap_err()]);

@@ -75,34 +75,3 @@ async fn a_pool_of_which_all_is_ill_is_unreachable_and_one_of_which_some_is_degr
     ];
     assert_eq!(told, BTreeSet::from(expected));
 }
-
-#[tokio::test]
-async fn the_number_of_volumes_is_told_once_they_were_looked_for_and_counts_what_is_there_or_held()
-{
-    let named = |entry: &str| on("node-a", "fast", entry, Bytes(MIB));
-    let mut held = ill(named("held"), HealthReason::Present);
-    held.spec = held
-        .claimed(crate::volume::fixture::claim("pvc-1"), crate::volume::fixture::delete())
-        .unwrap();
-    let world = World::of([
-        named("well"),
-        ill(named("read-only"), HealthReason::ReadOnly),
-        ill(named("lost"), HealthReason::Missing),
-        ill(held, HealthReason::Missing),
-        on("node-b", "fast", "elsewhere", Bytes(MIB)),
-    ])
-    .await;
-    world.ready.send_replace(false);
-
-    let mut client = world.node();
-    let asked = tokio::spawn(async move {
-        client.node_get_info(csi::NodeGetInfoRequest {}).await.unwrap().into_inner()
-    });
-    // Answered on the same connection, and so after the question above has arrived.
-    world.identity().probe(csi::ProbeRequest {}).await.unwrap();
-    assert!(!asked.is_finished());
-    world.store.add(named("late")).await.unwrap();
-    world.ready.send_replace(true);
-
-    assert_eq!(asked.await.unwrap().max_volumes_per_node, 4);
-}

@@ -72,7 +72,6 @@ impl World {
                 (store.clone(), claims.clone()),
                 publisher,
                 Prober::new(Duration::from_secs(10)),
-                ready.subscribe(),
             )),
             operator: Some(OperatorService::new(
                 store.clone(),
