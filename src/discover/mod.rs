@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::health::{Attempts, DEADLINE, Finding, Prober, Round};
+use crate::host::namespace::HostNamespace;
 use crate::inventory::{self, Inventory, Version};
 use crate::observe::metrics::Metrics;
 use crate::observe::problems::Counts;
@@ -55,6 +56,7 @@ pub struct Discovery<I> {
     metrics: Metrics,
     rescan: Duration,
     tenants: Vec<PathBuf>,
+    host: HostNamespace,
     node_uid: watch::Receiver<Option<String>>,
     attempts: Attempts,
     prober: Prober,
@@ -86,6 +88,7 @@ impl<I: Inventory> Discovery<I> {
             metrics,
             rescan: RESCAN,
             tenants: Vec::new(),
+            host: HostNamespace::default(),
             node_uid: watch::channel(None).1,
             attempts: Attempts::new(DEADLINE),
             prober: Prober::default(),
@@ -111,6 +114,13 @@ impl<I: Inventory> Discovery<I> {
     #[must_use]
     pub fn tenants_beneath(self, tenants: Vec<PathBuf>) -> Self {
         Self { tenants, ..self }
+    }
+
+    /// Takes another process's mount namespace for the host's.
+    #[cfg(test)]
+    #[must_use]
+    fn on_host(self, host: HostNamespace) -> Self {
+        Self { host, ..self }
     }
 
     /// Records with each volume the UID of the Node object that this node is.
@@ -197,7 +207,7 @@ impl<I: Inventory> Discovery<I> {
         let depths = volumes
             .iter()
             .map(|volume| (volume.status.fingerprint.identity(), depth(volume, thorough)));
-        let scan = scan(&self.attempts, pools, &volumes, &depths.collect()).await?;
+        let scan = scan(&self.attempts, self.host, pools, &volumes, &depths.collect()).await?;
         let round = Arc::new(Round::new(Arc::clone(&scan.mounts)));
         let findings = self.probe(&volumes, &scan, &round, thorough).await;
         let node_uid = self.node_uid.borrow().clone();

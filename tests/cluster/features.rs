@@ -94,7 +94,7 @@ async fn a_claim_for_one_pod_is_refused_to_a_second_until_the_first_is_gone() {
         &(pod("second", ON_NODE_A, IDLE) + &pod("past-the-scheduler", "nodeName: node-a", IDLE)),
     );
     cluster.event("second", "ReadWriteOncePod access mode already in-use by another pod").await;
-    let refused = cluster.event("past-the-scheduler", "one pod at a time").await;
+    let refused = cluster.event("past-the-scheduler", "is already in use by another pod").await;
     for waiting in ["second", "past-the-scheduler"] {
         let pod = cluster.pods().get(waiting).await.unwrap();
         assert_eq!(pod.status.unwrap().phase.as_deref(), Some("Pending"), "{refused}");

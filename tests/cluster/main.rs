@@ -6,6 +6,7 @@
     reason = "a test panics where something is not as it must be"
 )]
 
+mod beside;
 mod devices;
 mod disks;
 mod faults;
@@ -16,6 +17,7 @@ mod manifests;
 mod nodes;
 mod permissions;
 mod reboot;
+mod release;
 mod restarts;
 mod tenants;
 mod upgrade;
