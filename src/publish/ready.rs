@@ -16,7 +16,11 @@ impl<I: Inventory> Publisher<I> {
         let turn = self.turn(&request.id, &request.staging)?;
         let task = Arc::new(self.staging(request, &turn).await?);
         let look = task.clone();
-        match turn.block(LOOK, move || look.examine()).await? {
+        let examined = turn.block(LOOK, move || look.examine()).await;
+        if let Err(Error::Source { .. }) = &examined {
+            self.end_staging(&task, &turn).await?;
+        }
+        match examined? {
             Next::Done(place) => {
                 let news = self.shared.places.put(&task.id, place);
                 if news { self.hold(&task.id).await } else { Ok(()) }
@@ -69,6 +73,18 @@ impl<I: Inventory> Publisher<I> {
             self.record_soon(&task.id);
         }
         staged
+    }
+
+    /// Takes back that the volume of `task` was staged, where being verified was all there was to it: it can be verified no
+    /// more. Whoever is refused may never come to unstage it, as the kubelet does not after a reboot, and what is recorded
+    /// as staged is neither released nor forgotten.
+    async fn end_staging(&self, task: &Arc<Staging>, turn: &Turn) -> Result<(), Error> {
+        let look = task.clone();
+        if turn.block(LOOK, move || look.is_mounted()).await? {
+            return Ok(());
+        }
+        self.shared.places.clear(&task.id);
+        self.record(&task.id).await
     }
 
     /// Makes and mounts what `task` needs. Each step that must not be repeated is recorded before and after it.

@@ -8,7 +8,7 @@ use super::places::Place;
 use super::plan::{self, Plan, Prepare, Wanted};
 use super::reserved::Reserved;
 use super::shown::{Form, Subject};
-use super::target::{carry_out, make_all, refused};
+use super::target::{carry_out, make_all, mounted, refused};
 use super::{AccessType, path, path::Roots};
 use crate::host;
 use crate::host::mount::{Attribute, Attributes, Seen, Spot};
@@ -67,6 +67,11 @@ impl Staging {
             Form::Filesystem => Next::Device(place, self.prepare(&at.subject)?),
             Form::Directory | Form::Node => Next::Record(place),
         })
+    }
+
+    /// Whether the volume is mounted at any of its places.
+    pub(super) fn is_mounted(&self) -> Result<bool, Error> {
+        Ok(!mounted(self.places.clone()).map_err(|e| self.host(e))?.is_empty())
     }
 
     /// Makes the staging directory if there is none, and mounts the file system of type `fs_type` there, if it is on a

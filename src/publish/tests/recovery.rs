@@ -56,6 +56,41 @@ fn a_volume_that_could_not_be_staged_is_not_recorded_as_in_use() {
 }
 
 #[test]
+fn what_was_staged_before_a_reboot_and_is_lost_is_neither_staged_nor_in_use() {
+    in_world(async |world| {
+        let id = world.directory("v1").await;
+        world.published(&id, "t1", mounted(SingleNodeWriter)).await;
+        world.publisher.drain().await;
+        unmount(&world.target("t1"));
+        unmount(&world.base.join("pool/v1"));
+
+        let publisher = world.restarted().await;
+        let refused = publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await;
+
+        assert!(matches!(refused, Err(Error::Source { .. })), "{refused:?}");
+        // The kubelet removes its directory then, and never asks to unstage.
+        assert!(recorded(world, &id).await.is_empty());
+        world.volume(&id.volume).await.released(id.tenancy).unwrap();
+    });
+}
+
+#[test]
+fn a_lost_volume_that_its_tenant_still_has_mounted_stays_in_use() {
+    in_world(async |world| {
+        let id = world.directory("v1").await;
+        world.published(&id, "t1", mounted(SingleNodeWriter)).await;
+        world.publisher.drain().await;
+        unmount(&world.base.join("pool/v1"));
+
+        let publisher = world.restarted().await;
+        let refused = publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await;
+
+        assert!(matches!(refused, Err(Error::Source { .. })), "{refused:?}");
+        assert_eq!(recorded(world, &id).await, [world.target("t1"), world.staging()]);
+    });
+}
+
+#[test]
 fn after_a_restart_the_rules_still_know_every_target() {
     in_world(async |world| {
         let id = world.directory("v1").await;
