@@ -6,6 +6,7 @@
     reason = "a test panics where something is not as it must be"
 )]
 
+mod agent;
 mod beside;
 mod devices;
 mod disks;
@@ -15,6 +16,7 @@ mod life;
 mod manifests;
 mod nodes;
 mod permissions;
+mod rebuilt;
 mod release;
 mod tenants;
 mod workloads;
