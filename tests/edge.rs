@@ -169,21 +169,20 @@ fn a_staging_that_was_given_up_never_mounts_after_its_claim_has_ended() {
         let _ = runtime.block_on(async {
             tokio::time::timeout(given_up, client.node_stage_volume(request)).await
         });
-        if berth.delete(&id).is_ok() {
-            berth.wait_phase("v0", Phase::Available);
-            let publish = requests::publish(&id, &staging, &host.path("kubelet/late"));
-            let late = berth.node(async |client| client.node_publish_volume(publish).await);
-            assert_eq!(late.unwrap_err().code(), Code::NotFound, "round {round}");
-            assert!(berth.volume("v0").unwrap().status.published.is_empty(), "round {round}");
-            continue;
-        }
-        // It was staged first: then the claim ends when it is no longer.
-        berth.wait_for("the staging to end", |berth| {
+        berth.delete(&id).unwrap();
+        // It was staged first, and is wiped when it no longer is; or it is not staged any more.
+        berth.wait_for("the volume to be free", |berth| {
+            if berth.volume("v0")?.phase() == Phase::Available {
+                return Some(());
+            }
             let unstage = requests::unstage(&id, &staging);
-            berth.node(async |client| client.node_unstage_volume(unstage).await).ok()
+            let _ = berth.node(async |client| client.node_unstage_volume(unstage).await);
+            None
         });
-        berth.wait_for("the claim to end", |berth| berth.delete(&id).ok());
-        berth.wait_phase("v0", Phase::Available);
+        let publish = requests::publish(&id, &staging, &host.path("kubelet/late"));
+        let late = berth.node(async |client| client.node_publish_volume(publish).await);
+        assert_eq!(late.unwrap_err().code(), Code::NotFound, "round {round}");
+        assert!(berth.volume("v0").unwrap().status.published.is_empty(), "round {round}");
     }
 }
 

@@ -75,17 +75,6 @@ pub enum Error {
     /// There is no such tenancy, or it has ended.
     #[error("there is no volume {0}: nobody holds it, or another tenancy of it is under way")]
     NotFound(VolumeId),
-    /// The tenancy cannot end while the volume is mounted for its tenant.
-    #[error(
-        "volume {id} is still published at {}: unpublish and unstage it first",
-        paths.join(", ")
-    )]
-    Published {
-        /// The tenancy.
-        id: VolumeId,
-        /// Where it is mounted.
-        paths: Vec<String>,
-    },
     /// The volume is not of the size that was asked for, and Berth cannot make it so.
     #[error(
         "volume {id} has {capacity} and {asked} was asked for: a local volume is as large as its device or directory; \

@@ -23,7 +23,7 @@ pub use self::request::{Capacity, CapacityQuery, ClaimRequest, Expanded, Filesys
 use crate::inventory::{self, Event, Inventory, Recorded};
 use crate::pool::{FsType, Pool, Pools};
 use crate::volume::{
-    CapacityRange, Claim, Fingerprint, LocalVolume, Mode, ReleaseRefused, VolumeId, VolumeName,
+    CapacityRange, Claim, Ended, Fingerprint, LocalVolume, Mode, VolumeId, VolumeName,
 };
 
 /// Claims and their index. Clones share it; any number may stand over one inventory, in any number of processes.
@@ -124,21 +124,17 @@ impl<I: Inventory> Claims<I> {
         }
     }
 
-    /// Ends a tenancy; one that has ended or never was has ended. The agent of the volume's node then wipes it.
+    /// Ends a tenancy; one that has ended or never was has ended. The agent of the volume's node then wipes it, once it is
+    /// mounted for its tenant no longer.
     pub async fn release(&self, id: &VolumeId) -> Result<(), Error> {
-        let release = |volume: &LocalVolume| volume.released(id.tenancy).map_err(Kept::Refused);
+        let release =
+            |volume: &LocalVolume| volume.released(id.tenancy).map_err(|Ended { .. }| Kept::Ended);
         match self.shared.inventory.modify_spec(&id.volume, release).await {
             Ok(recorded) => {
                 self.shared.write().update(recorded);
                 Ok(())
             }
-            Err(
-                Kept::Refused(ReleaseRefused::Ended { .. })
-                | Kept::Inventory(inventory::Error::NotFound(_)),
-            ) => Ok(()),
-            Err(Kept::Refused(ReleaseRefused::Published { paths })) => {
-                Err(Error::Published { id: id.clone(), paths })
-            }
+            Err(Kept::Ended | Kept::Inventory(inventory::Error::NotFound(_))) => Ok(()),
             Err(Kept::Inventory(error)) => Err(error.into()),
         }
     }
@@ -244,7 +240,7 @@ fn is_live(recorded: &Recorded, id: &VolumeId) -> bool {
 
 /// Why a release was not written.
 enum Kept {
-    Refused(ReleaseRefused),
+    Ended,
     Inventory(inventory::Error),
 }
 

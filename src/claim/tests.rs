@@ -348,7 +348,7 @@ async fn a_late_release_of_an_old_tenancy_leaves_the_new_tenant_alone() {
 }
 
 #[tokio::test]
-async fn a_volume_that_is_still_mounted_is_not_released() {
+async fn a_volume_that_is_still_mounted_is_released_and_not_given_away() {
     let world = World::of_sizes(&[10]).await;
     let held = world.claims.claim(request("pvc-1", 1)).await.unwrap();
     let mount = |volume: &LocalVolume| {
@@ -364,10 +364,13 @@ async fn a_volume_that_is_still_mounted_is_not_released() {
     };
     world.store.modify_status(&held.volume.name, mount).await.unwrap();
 
-    let refused = world.claims.release(&id(&held)).await.unwrap_err();
+    world.claims.release(&id(&held)).await.unwrap();
 
-    assert!(matches!(&refused, Error::Published { paths, .. } if *paths == ["/pods/1"]));
-    assert_eq!(world.claimed().await.len(), 1);
+    assert_eq!(world.claimed().await.len(), 0);
+    world.clean(&held.volume.name).await;
+    let next = world.claims.claim(request("pvc-2", 1)).await;
+    assert!(matches!(next, Err(Error::Exhausted { .. })), "{next:?}");
+    assert!(matches!(world.claims.find(&id(&held)).await, Err(Error::NotFound(_))));
 }
 
 #[tokio::test]

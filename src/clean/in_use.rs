@@ -1,35 +1,42 @@
 //! Whether anything still uses a volume (rule 5, never under a running pod): what mount tables say of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Error;
 use crate::host::DeviceNumber;
-use crate::host::mountinfo::{Mount, MountTable};
+use crate::host::mountinfo::{Ground, Mount, MountTable};
+use crate::host::namespace::HostNamespace;
 use crate::source::Facts;
 use crate::volume::{Fingerprint, LocalVolume};
 
 /// [`Error::InUse`] if a mount of the volume remains that is not the administrator's own, or one within it.
 ///
 /// In this mount namespace every mount counts that shows the volume's root or what lies beneath it, except the ones
-/// that were there while the volume was free. In others, as far as `/proc` shows them, one whose mount point ends in
-/// one of those paths is taken for a mirror of them (containers that see the host do that), and any other counts. A mount
-/// of anything at a place within the volume counts anywhere: a program that wipes would go into it, and to remove its
-/// mount point takes it away from whoever uses it.
-pub(super) fn require_unused(volume: &LocalVolume, facts: &Facts) -> Result<(), Error> {
-    let published = volume.status.published.iter().map(|place| place.path.clone());
-    let mut by: BTreeSet<String> = published.collect();
-    let own = Own::of(volume);
+/// that were there while the volume was free. In others, as far as `/proc` shows them, one counts unless its mount point is
+/// the very directory at which one of the administrator's stands, here or on the host: containers that see the host have
+/// mirrors of those, by whatever path, and a tenant has nothing there. A mount of anything at a place within the volume
+/// counts anywhere: a program that wipes would go into it, and to remove its mount point takes it away from whoever uses
+/// it.
+pub(super) fn require_unused(
+    volume: &LocalVolume,
+    facts: &Facts,
+    host: HostNamespace,
+) -> Result<(), Error> {
+    require_unpublished(volume)?;
+    let mut by = BTreeSet::new();
     let table = MountTable::read()?;
+    let own = Own::of(volume, &table, host.table()?.as_ref());
     let node = Node::of(volume, &table);
     by.extend(here(shows(&table, facts, node.as_ref()), &own));
     by.extend(within(&table, facts).map(named));
     for table in other_tables() {
         match table {
             Ok(table) => {
-                by.extend(elsewhere(shows(&table, facts, node.as_ref()), &own));
+                let shown = shows(&table, facts, node.as_ref());
+                by.extend(shown.filter(|m| !own.is_mirrored(&table, m)).map(named_elsewhere));
                 by.extend(within(&table, facts).map(named_elsewhere));
             }
             Err(process) => drop(by.insert(process)),
@@ -38,18 +45,30 @@ pub(super) fn require_unused(volume: &LocalVolume, facts: &Facts) -> Result<(), 
     if by.is_empty() { Ok(()) } else { Err(Error::InUse { by: by.into_iter().collect() }) }
 }
 
-/// What holds the file system of a device beside its mount at `place`, as far as `/proc` shows it: mounts of it in other
-/// namespaces, but for those that go with that one, since mounts there follow the ones here.
-pub(super) fn held_elsewhere(device: DeviceNumber, own: &Mount) -> Vec<String> {
-    let peers: Vec<&[u8]> = groups(&own.propagation, &[b"shared:"]).collect();
-    let follows = |mount: &Mount| {
-        groups(&mount.propagation, &[b"shared:", b"master:"]).any(|group| peers.contains(&group))
+/// [`Error::InUse`] if the volume is recorded to be anywhere for its tenant: then nothing else has to be looked at.
+pub(super) fn require_unpublished(volume: &LocalVolume) -> Result<(), Error> {
+    let by: Vec<_> = volume.status.published.iter().map(|place| place.path.clone()).collect();
+    if by.is_empty() { Ok(()) } else { Err(Error::InUse { by }) }
+}
+
+/// What holds the file system of a device beside its mount `own` of this namespace's `table`, as far as `/proc` shows it:
+/// mounts of it in other namespaces, but for those that go with that one, since what is beneath them follows what is
+/// beneath it (mount_namespaces(7)).
+pub(super) fn held_elsewhere(device: DeviceNumber, own: &Mount, table: &MountTable) -> Vec<String> {
+    let beneath = |table: &MountTable, mount: &Mount, kinds| {
+        let beneath = table.by_id(mount.parent);
+        beneath.map(|mount| groups(&mount.propagation, kinds)).unwrap_or_default()
+    };
+    let (peers, ground) = (beneath(table, own, &[b"shared:"]), table.ground_of(own));
+    let follows = |table: &MountTable, mount: &Mount| {
+        let led = beneath(table, mount, &[b"shared:", b"master:"]);
+        !led.is_disjoint(&peers) && ground.is_some() && table.ground_of(mount) == ground
     };
     let mut by = Vec::new();
     for table in other_tables() {
         match table {
             Ok(table) => {
-                let others = table.iter().filter(|m| m.device == device && !follows(m));
+                let others = table.iter().filter(|m| m.device == device && !follows(&table, m));
                 by.extend(others.map(named_elsewhere));
             }
             Err(process) => by.push(process),
@@ -58,34 +77,44 @@ pub(super) fn held_elsewhere(device: DeviceNumber, own: &Mount) -> Vec<String> {
     by
 }
 
-/// The numbers of the peer groups that a mount has of these kinds (mount_namespaces(7)).
-fn groups<'a>(
-    propagation: &'a OsStr,
-    kinds: &'static [&'static [u8]],
-) -> impl Iterator<Item = &'a [u8]> {
+/// The numbers of the peer groups that a mount has of these kinds.
+fn groups(propagation: &OsStr, kinds: &[&[u8]]) -> BTreeSet<Vec<u8>> {
     let words = propagation.as_bytes().split(|byte| *byte == b' ');
-    words.filter_map(|word| kinds.iter().find_map(|kind| word.strip_prefix(*kind)))
+    let numbers = words.filter_map(|word| kinds.iter().find_map(|kind| word.strip_prefix(*kind)));
+    numbers.map(<[u8]>::to_vec).collect()
 }
 
 /// The places of a volume that are the administrator's.
-struct Own(Vec<PathBuf>);
+struct Own {
+    /// By their paths in this namespace.
+    paths: Vec<PathBuf>,
+    /// By where they lie, those of the host's namespace among them.
+    grounds: Vec<Ground>,
+}
 
 impl Own {
-    fn of(volume: &LocalVolume) -> Self {
-        let path = PathBuf::from(&volume.status.path);
+    fn of(volume: &LocalVolume, table: &MountTable, host: Option<&MountTable>) -> Self {
+        let status = &volume.status;
+        let path = PathBuf::from(&status.path);
         // A symlink's entry is mounted where it leads to.
         let resolved = std::fs::canonicalize(&path).ok();
-        let own = volume.status.own_mounts.iter().map(PathBuf::from);
-        Self(own.chain([path]).chain(resolved).collect())
+        let own = status.own_mounts.iter().map(PathBuf::from);
+        let paths: Vec<_> = own.chain([path]).chain(resolved).collect();
+        let grounds = paths.iter().filter_map(|path| table.ground(path));
+        let on_host = status.host_mounts.iter().map(Path::new);
+        let on_host =
+            host.into_iter().flat_map(|host| on_host.clone().filter_map(|at| host.ground(at)));
+        let grounds = grounds.chain(on_host).collect();
+        Self { paths, grounds }
     }
 
     fn has(&self, mount_point: &Path) -> bool {
-        self.0.iter().any(|own| own == mount_point)
+        self.paths.iter().any(|own| own == mount_point)
     }
 
-    fn has_mirrored(&self, mount_point: &Path) -> bool {
-        let ends = |own: &PathBuf| mount_point.ends_with(own.strip_prefix("/").unwrap_or(own));
-        self.0.iter().any(ends)
+    /// Whether a mount of another namespace stands where one of these does.
+    fn is_mirrored(&self, table: &MountTable, mount: &Mount) -> bool {
+        table.ground_of(mount).is_some_and(|ground| self.grounds.contains(&ground))
     }
 }
 
@@ -103,17 +132,11 @@ fn named_elsewhere(mount: &Mount) -> String {
     format!("{} in another mount namespace", named(mount))
 }
 
-fn elsewhere<'a>(shown: impl Iterator<Item = &'a Mount>, own: &Own) -> Vec<String> {
-    let others = shown.filter(|mount| !own.has_mirrored(&mount.mount_point));
-    others.map(named_elsewhere).collect()
-}
-
 /// The mounts that stand on a place within the volume's directory, whatever they show and by whichever path it is reached.
 fn within<'a>(table: &'a MountTable, facts: &'a Facts) -> impl Iterator<Item = &'a Mount> {
     let is_directory = matches!(facts.fingerprint, Fingerprint::Directory { .. });
-    let parents: BTreeMap<u64, &Mount> = table.iter().map(|mount| (mount.id, mount)).collect();
     table.iter().filter(move |mount| {
-        let parent = parents.get(&mount.parent).filter(|parent| parent.device == facts.device);
+        let parent = table.by_id(mount.parent).filter(|parent| parent.device == facts.device);
         let place = parent.and_then(|parent| parent.path_in_filesystem(&mount.mount_point));
         is_directory && place.is_some_and(|at| at != facts.root && at.starts_with(&facts.root))
     })

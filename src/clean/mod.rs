@@ -32,6 +32,7 @@ use tracing::warn;
 
 use self::queue::{Attempts, Clock, Line, Next};
 use self::worker::{Ended, Worker};
+use crate::host::namespace::HostNamespace;
 use crate::host::wake::{self, Changes, MountChanges};
 use crate::inventory::{Event, Inventory, Recorded};
 use crate::observe::metrics::Metrics;
@@ -61,12 +62,19 @@ pub struct Cleaner<I> {
     node: NodeName,
     metrics: Metrics,
     options: CleanerOptions,
+    host: HostNamespace,
 }
 
 impl<I: Inventory> Cleaner<I> {
     /// A cleaner of `node`'s volumes. It does nothing before [`Cleaner::run`].
     pub fn new(inventory: I, node: NodeName, metrics: Metrics, options: CleanerOptions) -> Self {
-        Self { inventory, node, metrics, options }
+        Self { inventory, node, metrics, options, host: HostNamespace::default() }
+    }
+
+    /// Takes another process's mount namespace for the host's.
+    #[cfg(test)]
+    fn on_host(self, host: HostNamespace) -> Self {
+        Self { host, ..self }
     }
 
     /// Wipes what is due, until `cancel`; then the wipes under way stop at a safe point and it returns.
@@ -78,7 +86,7 @@ impl<I: Inventory> Cleaner<I> {
             attempts: BTreeMap::new(),
             running: BTreeMap::new(),
             line: Line::default(),
-            mounts: Mounts::watch(),
+            mounts: Mounts::watch(self.host),
             ended,
         };
         queue.run(results, cancel).await;
@@ -179,6 +187,7 @@ impl<I: Inventory> Queue<'_, I> {
         let (now, order, before) = (Instant::now(), ended.order(), self.attempts.get(&name));
         let tried = match (&recorded, &ended.result) {
             (Ok(_), Ok(_)) => None,
+            (Ok(recorded), Err(Error::InUse { .. })) if ended.is_outdated(&recorded.volume) => None,
             (Ok(recorded), Err(Error::InUse { .. })) => {
                 Some(Attempts::in_use(before, order, recorded.version, (ended.began, now)))
             }
@@ -218,19 +227,22 @@ impl<I: Inventory> Queue<'_, I> {
     }
 }
 
-/// The changes of the mount table.
+/// The changes of the mount table, and of the host's where that is another.
 struct Mounts {
-    changes: Option<AsyncFd<MountChanges>>,
+    changes: Vec<AsyncFd<MountChanges>>,
     /// When there was one last.
     changed: Option<Instant>,
 }
 
 impl Mounts {
-    fn watch() -> Self {
-        let changes = MountChanges::open().and_then(wake::register).inspect_err(
-            |error| warn!(%error, "mounts are not watched: that a volume is free is seen later"),
-        );
-        Self { changes: changes.ok(), changed: None }
+    fn watch(host: HostNamespace) -> Self {
+        let opened = [MountChanges::open().map(Some), host.changes()].into_iter();
+        let registered = opened.filter_map(Result::transpose).map(|changes| {
+            changes.and_then(wake::register).inspect_err(
+                |error| warn!(%error, "mounts are not watched: that a volume is free is seen later"),
+            )
+        });
+        Self { changes: registered.flatten().collect(), changed: None }
     }
 
     /// Waits for a change; many within a moment are one.
@@ -238,8 +250,12 @@ impl Mounts {
         if let Some(changed) = self.changed {
             tokio::time::sleep_until(changed + MOMENT).await;
         }
-        let Some(changes) = &self.changes else { return std::future::pending().await };
-        match changes.ready(MountChanges::INTEREST).await {
+        let waits = self.changes.iter().map(|one| Box::pin(one.ready(MountChanges::INTEREST)));
+        let waits: Vec<_> = waits.collect();
+        if waits.is_empty() {
+            return std::future::pending().await;
+        }
+        match futures_util::future::select_all(waits).await.0 {
             Ok(mut guard) => guard.clear_ready(),
             // The runtime is ending.
             Err(_) => return std::future::pending().await,

@@ -158,7 +158,7 @@ fn take_away(spot: &Spot, device: DeviceNumber) -> Result<(), Error> {
     let Some(own) = table.iter().find(|mount| is_own(mount)) else { return Ok(()) };
     // Whoever would still have the device afterwards is looked for first: a mount that is taken away and put back with
     // each try is an outage with each try.
-    let by = super::in_use::held_elsewhere(device, own);
+    let by = super::in_use::held_elsewhere(device, own, &table);
     if !by.is_empty() {
         return Err(Error::InUse { by });
     }

@@ -14,6 +14,7 @@ use super::{Error, command, delete, in_use, reformat, verify};
 use crate::host::attributes::{self, Attributes};
 use crate::host::beneath::Directory;
 use crate::host::device::{self, Access};
+use crate::host::namespace::HostNamespace;
 use crate::host::signature::{self, Contents};
 use crate::host::{self, Errno, wipe};
 use crate::source::Source;
@@ -21,8 +22,9 @@ use crate::volume::{
     CleanMethod, CleanPolicy, Fingerprint, LocalVolume, Mode, Remount, RootAttributes,
 };
 
-/// A wipe that runs: how far it is, and its right to.
+/// A wipe that runs: on which host, how far it is, and its right to.
 pub(super) struct Run<'a> {
+    pub(super) host: HostNamespace,
     pub(super) progress: &'a Progress,
     pub(super) lock: &'a mut Lock,
 }
@@ -36,12 +38,13 @@ pub(super) trait Notes {
 }
 
 /// Makes sure that a volume is there and that nobody uses it, before anything is recorded of its wipe.
-pub(super) fn require_ready(volume: &LocalVolume) -> Result<(), Error> {
+pub(super) fn require_ready(volume: &LocalVolume, host: HostNamespace) -> Result<(), Error> {
     let begun = volume.status.cleaning.as_ref().is_some_and(|cleaning| cleaning.remount.is_some());
     if begun {
         return Ok(());
     }
-    in_use::require_unused(volume, Source::open(volume)?.facts())
+    in_use::require_unpublished(volume)?;
+    in_use::require_unused(volume, Source::open(volume)?.facts(), host)
 }
 
 /// Wipes a volume by `policy`; gives the fingerprint of the source if the wipe gave it another.
@@ -66,7 +69,7 @@ pub(super) fn wipe(
         return wipe(&notes.put_back(&fingerprint)?, policy, run, notes);
     }
     let source = Source::open(volume)?;
-    in_use::require_unused(volume, source.facts())?;
+    in_use::require_unused(volume, source.facts(), run.host)?;
     match (&policy.method, source.is_device()) {
         (CleanMethod::None, _) => Ok(None),
         (CleanMethod::Reformat, false) => {

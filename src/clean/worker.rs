@@ -8,19 +8,20 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::lock::Lock;
 use super::progress::Progress;
 use super::queue::Order;
 use super::wipe::{self, Notes, Run};
 use super::{Cleaner, Error};
+use crate::host::namespace::HostNamespace;
 use crate::host::priority;
 use crate::inventory::{self, Inventory, Recorded};
 use crate::observe::metrics::WipeOutcome;
 use crate::volume::{
-    Bytes, CleanMethod, CleanPolicy, CleanReason, Cleaning, Fingerprint, LocalVolume, Remount,
-    Status, Tenancy, VolumeName,
+    Bytes, CleanMethod, CleanPolicy, CleanReason, Cleaning, Fingerprint, LocalVolume, Published,
+    Remount, Status, Tenancy, VolumeName,
 };
 
 /// How often the progress of a wipe is recorded.
@@ -41,6 +42,8 @@ pub(super) struct Ended {
     tenancy: Tenancy,
     policy: CleanPolicy,
     asked: Option<Timestamp>,
+    /// Where the volume was recorded to be for its tenant when it was looked at last.
+    published: Vec<Published>,
     pub(super) began: Instant,
     counted: (u64, u64),
 }
@@ -61,6 +64,7 @@ impl Worker {
             volume: recorded.volume,
             policy,
             locks: cleaner.options.locks.clone(),
+            host: cleaner.host,
             progress: Arc::clone(&progress),
         };
         tokio::spawn(async move {
@@ -89,6 +93,11 @@ impl Ended {
     pub(super) fn order(&self) -> Order {
         (self.tenancy, self.policy.clone(), self.asked)
     }
+
+    /// Whether the volume was taken away from somewhere while it was looked at: what was found of its use is old then.
+    pub(super) fn is_outdated(&self, now: &LocalVolume) -> bool {
+        now.status.published != self.published
+    }
 }
 
 struct Job<I> {
@@ -96,6 +105,7 @@ struct Job<I> {
     volume: LocalVolume,
     policy: CleanPolicy,
     locks: PathBuf,
+    host: HostNamespace,
     progress: Arc<Progress>,
 }
 
@@ -109,6 +119,7 @@ impl<I: Inventory> Job<I> {
             tenancy: self.volume.spec.tenancy,
             policy: self.policy,
             asked: self.volume.spec.clean_asked,
+            published: self.volume.status.published,
             began,
             counted: self.progress.so_far(),
         }
@@ -116,10 +127,10 @@ impl<I: Inventory> Job<I> {
 
     async fn begin_and_wipe(&mut self) -> Result<Option<Fingerprint>, Error> {
         let volume = self.volume.clone();
-        let locks = self.locks.clone();
+        let (locks, host) = (self.locks.clone(), self.host);
         let lock = on_thread(move || {
             let lock = Lock::take(&locks, &volume.name)?;
-            wipe::require_ready(&volume).map(|()| lock)
+            wipe::require_ready(&volume, host).map(|()| lock)
         });
         let lock = lock.await?;
         self.begin().await?;
@@ -171,7 +182,7 @@ impl<I: Inventory> Job<I> {
         &self,
         mut lock: Lock,
     ) -> impl Future<Output = Result<Option<Fingerprint>, Error>> + use<I> {
-        let (volume, policy) = (self.volume.clone(), self.policy.clone());
+        let (volume, policy, host) = (self.volume.clone(), self.policy.clone(), self.host);
         let progress = Arc::clone(&self.progress);
         let notes = Recorder {
             inventory: self.inventory.clone(),
@@ -180,7 +191,8 @@ impl<I: Inventory> Job<I> {
         };
         on_thread(move || {
             priority::become_idle();
-            wipe::wipe(&volume, &policy, &mut Run { progress: &progress, lock: &mut lock }, &notes)
+            let mut run = Run { host, progress: &progress, lock: &mut lock };
+            wipe::wipe(&volume, &policy, &mut run, &notes)
         })
     }
 
@@ -304,6 +316,10 @@ fn log(volume: &LocalVolume, ended: &Ended, took: Duration) {
         Err(Error::Interrupted) => {
             info!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, "wipe stopped; it is resumed by the next start, or another order takes its place");
         }
+        // Not a failure: so it is after each tenancy whose pod is still unwinding. The condition says how it goes on.
+        Err(error @ Error::InUse { .. }) => {
+            debug!(volume = %name, %node, %pool, tenancy, error = error.sentence(), "not wiped yet");
+        }
         Err(error) => {
             warn!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, error = error.sentence(), "not wiped; it is tried again");
         }
@@ -314,6 +330,7 @@ fn log(volume: &LocalVolume, ended: &Ended, took: Duration) {
 mod tests {
     use super::*;
     use crate::inventory::embedded::Embedded;
+    use crate::volume::AccessMode;
     use crate::volume::fixture::{delete, released};
 
     #[tokio::test]
@@ -326,6 +343,7 @@ mod tests {
             volume: released(),
             policy: delete(),
             locks: state.path().to_owned(),
+            host: HostNamespace::default(),
             progress: Arc::default(),
         };
         job.begin().await.unwrap();
@@ -337,5 +355,32 @@ mod tests {
         let recorded = inventory.get(&released().name).await.unwrap().volume;
         let cleaning = recorded.status.cleaning.unwrap();
         assert_eq!((cleaning.entries, cleaning.bytes), (3, Bytes(4096)));
+    }
+
+    #[tokio::test]
+    async fn what_was_found_in_use_is_outdated_once_the_volume_is_recorded_elsewhere() {
+        let state = tempfile::tempdir().unwrap();
+        let mut volume = released();
+        volume.status.published.push(Published {
+            path: "/kubelet/pods/1".into(),
+            staging: false,
+            read_only: false,
+            access: AccessMode::SingleNodeWriter,
+            flags: None,
+        });
+        let job = Job {
+            inventory: Embedded::open(state.path()).unwrap(),
+            volume: volume.clone(),
+            policy: delete(),
+            locks: state.path().to_owned(),
+            host: HostNamespace::default(),
+            progress: Arc::default(),
+        };
+
+        let ended = job.run().await;
+
+        assert!(matches!(&ended.result, Err(Error::InUse { by }) if *by == ["/kubelet/pods/1"]));
+        assert!(!ended.is_outdated(&volume));
+        assert!(ended.is_outdated(&released()));
     }
 }

@@ -84,7 +84,7 @@ impl<I: Inventory> OperatorService<I> {
         // `DeleteVolume` of an ended tenancy has nothing left to do; a person who names one is mistaken.
         recorded
             .volume
-            .released(tenancy)
+            .may_be_released(tenancy)
             .map_err(|source| Refused::Release { volume: volume.clone(), source })?;
         self.claims.release(&VolumeId { volume: volume.clone(), tenancy }).await?;
         Ok(self.inventory.get(&volume).await?)

@@ -117,8 +117,8 @@ fn of_request(error: &request::Error) -> Code {
 
 fn of_claim(error: &claim::Error) -> Code {
     use claim::Error::{
-        Exhausted, Incompatible, Inventory, NotFound, NotOffered, NotReady, OutOfRange, Published,
-        Refused, UnknownPool, WrongMode,
+        Exhausted, Incompatible, Inventory, NotFound, NotOffered, NotReady, OutOfRange, Refused,
+        UnknownPool, WrongMode,
     };
     match error {
         NotReady => Code::Unavailable,
@@ -126,7 +126,6 @@ fn of_claim(error: &claim::Error) -> Code {
         UnknownPool { .. } | WrongMode { .. } | NotOffered { .. } => Code::InvalidArgument,
         Exhausted { .. } | Refused { .. } => Code::ResourceExhausted,
         NotFound(_) => Code::NotFound,
-        Published { .. } => Code::FailedPrecondition,
         OutOfRange { .. } => Code::OutOfRange,
         Inventory(error) => of_inventory(error),
     }

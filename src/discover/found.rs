@@ -60,6 +60,8 @@ pub struct Seen {
     pub facts: Facts,
     /// Every mount point at which it, or a part of it, is mounted; those whose names are UTF-8.
     pub mounts: Vec<String>,
+    /// The same in the mount namespace of the host, where that is another one; absent where it is not known.
+    pub host_mounts: Option<Vec<String>>,
     /// Whether the directory of the pool that selects it lies within it.
     pub holds_its_pool: bool,
     /// What it holds, where that was asked.

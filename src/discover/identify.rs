@@ -31,15 +31,20 @@ pub(super) fn at(path: &Path, pool: Option<&Path>, mounts: &MountTable) -> Sight
             }
             _ => false,
         };
-        let places = mounts.showing(facts.device, &facts.root);
-        let places = places.filter_map(|mount| mount.mount_point.to_str().map(str::to_owned));
-        let mounts = places.collect();
-        Ok(Seen { facts, mounts, holds_its_pool, contents: None, root: None })
+        let mounts = places(&facts, mounts);
+        let host_mounts = Some(Vec::new());
+        Ok(Seen { facts, mounts, host_mounts, holds_its_pool, contents: None, root: None })
     });
     match seen {
         Ok(seen) => Sight::Source(Box::new(seen)),
         Err(error) => unseen(&error),
     }
+}
+
+/// Every mount point of a table at which a source, or a part of it, is mounted; those whose names are UTF-8.
+pub(super) fn places(facts: &Facts, mounts: &MountTable) -> Vec<String> {
+    let showing = mounts.showing(facts.device, &facts.root);
+    showing.filter_map(|mount| mount.mount_point.to_str().map(str::to_owned)).collect()
 }
 
 /// Whether a directory, in the path of which nothing is a symlink, lies within a source, by whichever path that was

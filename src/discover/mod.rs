@@ -11,6 +11,7 @@ mod list;
 pub mod reconcile;
 pub mod scan;
 mod tell;
+mod unsettled;
 mod wake;
 mod write;
 
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::health::{Attempts, DEADLINE, Finding, Prober, Round};
+use crate::host::namespace::HostNamespace;
 use crate::inventory::{self, Inventory, Version};
 use crate::observe::metrics::Metrics;
 use crate::observe::problems::Counts;
@@ -35,6 +37,7 @@ use crate::volume::{LocalVolume, NodeName, VolumeName};
 use found::{Problem, Sight};
 use reconcile::{World, depth, reconcile};
 use scan::{Scan, scan};
+use unsettled::Unsettled;
 use wake::Wake;
 use write::Writer;
 
@@ -55,6 +58,7 @@ pub struct Discovery<I> {
     metrics: Metrics,
     rescan: Duration,
     tenants: Vec<PathBuf>,
+    host: HostNamespace,
     node_uid: watch::Receiver<Option<String>>,
     attempts: Attempts,
     prober: Prober,
@@ -86,6 +90,7 @@ impl<I: Inventory> Discovery<I> {
             metrics,
             rescan: RESCAN,
             tenants: Vec::new(),
+            host: HostNamespace::default(),
             node_uid: watch::channel(None).1,
             attempts: Attempts::new(DEADLINE),
             prober: Prober::default(),
@@ -111,6 +116,13 @@ impl<I: Inventory> Discovery<I> {
     #[must_use]
     pub fn tenants_beneath(self, tenants: Vec<PathBuf>) -> Self {
         Self { tenants, ..self }
+    }
+
+    /// Takes another process's mount namespace for the host's.
+    #[cfg(test)]
+    #[must_use]
+    fn on_host(self, host: HostNamespace) -> Self {
+        Self { host, ..self }
     }
 
     /// Records with each volume the UID of the Node object that this node is.
@@ -150,13 +162,14 @@ impl<I: Inventory> Discovery<I> {
         let mut wake = Wake::open();
         let mut due = Instant::now();
         let mut unfinished: u32 = 0;
+        let mut unsettled = Unsettled::default();
         loop {
             let current = Arc::clone(&pools.borrow_and_update());
             node_uid.mark_unchanged();
             wake.watch(&self.attempts, &current).await;
             let began = Instant::now();
             let thorough = began >= due;
-            let finished = self.try_pass(&current, thorough).await;
+            let finished = self.try_pass(&current, thorough, &mut unsettled).await;
             let took = began.elapsed();
             if finished && thorough {
                 due = began + self.rescan;
@@ -168,14 +181,14 @@ impl<I: Inventory> Discovery<I> {
                 () = async { wake.changed().await; sleep(took.min(PAUSES.1)).await } => {}
                 () = changed(&mut pools) => due = Instant::now(),
                 () = changed(&mut node_uid) => {}
-                () = sleep_until(due), if finished => {}
+                () = sleep_until(unsettled.due().map_or(due, |look| look.min(due))), if finished => {}
             }
         }
     }
 
     /// One pass; whether nothing is left to do for it.
-    async fn try_pass(&self, pools: &Pools, thorough: bool) -> bool {
-        match self.pass(pools, thorough).await {
+    async fn try_pass(&self, pools: &Pools, thorough: bool, unsettled: &mut Unsettled) -> bool {
+        match self.pass(pools, thorough, unsettled).await {
             Ok(finished) => {
                 if finished {
                     self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
@@ -190,14 +203,19 @@ impl<I: Inventory> Discovery<I> {
         }
     }
 
-    async fn pass(&self, pools: &Pools, thorough: bool) -> Result<bool, Error> {
+    async fn pass(
+        &self,
+        pools: &Pools,
+        thorough: bool,
+        unsettled: &mut Unsettled,
+    ) -> Result<bool, Error> {
         let began = Instant::now();
         // Read before the host is looked at: what changes from now on makes the writes fail, and is decided again.
         let (volumes, versions) = self.recorded().await?;
         let depths = volumes
             .iter()
             .map(|volume| (volume.status.fingerprint.identity(), depth(volume, thorough)));
-        let scan = scan(&self.attempts, pools, &volumes, &depths.collect()).await?;
+        let scan = scan(&self.attempts, self.host, pools, &volumes, &depths.collect()).await?;
         let round = Arc::new(Round::new(Arc::clone(&scan.mounts)));
         let findings = self.probe(&volumes, &scan, &round, thorough).await;
         let node_uid = self.node_uid.borrow().clone();
@@ -210,8 +228,8 @@ impl<I: Inventory> Discovery<I> {
             now: Timestamp::now(),
         };
         let plan = reconcile(&scan.found, &volumes, world);
-        self.report(&plan.problems);
         let again = plan.wants_another();
+        self.report(&unsettled.without(plan.problems, began));
         let writer = Writer { inventory: &self.inventory, prober: &self.prober, round: &round };
         let stale = writer.write(plan.changes, &volumes, &versions).await?;
         self.metrics.scanned(began.elapsed(), scan.found.candidates.len());

@@ -47,7 +47,17 @@ pub struct World<'a> {
 impl World<'_> {
     /// The mount points of a source that are the administrator's.
     fn own_mounts(&self, seen: &Seen) -> Vec<String> {
-        seen.mounts.iter().filter(|point| !self.is_tenants(point)).cloned().collect()
+        self.administrators(&seen.mounts)
+    }
+
+    /// The same in the host's mount namespace, where the kubelet's directory has the same path. Absent where it is not
+    /// known.
+    fn host_mounts(&self, seen: &Seen) -> Option<Vec<String>> {
+        seen.host_mounts.as_ref().map(|mounts| self.administrators(mounts))
+    }
+
+    fn administrators(&self, points: &[String]) -> Vec<String> {
+        points.iter().filter(|point| !self.is_tenants(point)).cloned().collect()
     }
 
     /// A mount point of a source that is there for a tenant.

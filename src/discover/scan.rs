@@ -12,6 +12,7 @@ use super::list::{self, Entry};
 use crate::health::{About, Attempts, Overdue};
 use crate::host;
 use crate::host::mountinfo::MountTable;
+use crate::host::namespace::HostNamespace;
 use crate::pool::Pools;
 use crate::volume::{HealthReason, LocalVolume};
 
@@ -42,10 +43,19 @@ async fn mount_table(attempts: &Attempts) -> Result<Arc<MountTable>, Error> {
     read.map_err(Error::Overdue)?.map(Arc::new).map_err(Error::MountTable)
 }
 
+/// Reads the mount table of the host, where that is another than this thread's: what it shows of volumes beyond that one is
+/// the administrator's.
+async fn host_table(attempts: &Attempts, host: HostNamespace) -> Result<Option<MountTable>, Error> {
+    let about = About::path("/proc/1/mountinfo").vital();
+    let read = attempts.run(about, move || host.table()).await;
+    read.map_err(Error::Overdue)?.map_err(Error::MountTable)
+}
+
 /// Scans `pools`, and the paths of the `recorded` volumes that no pool selects. `depths` says by the identities of
 /// sources how closely their contents are looked at; any other is searched.
 pub async fn scan(
     attempts: &Attempts,
+    host: HostNamespace,
     pools: &Pools,
     recorded: &[LocalVolume],
     depths: &BTreeMap<Vec<u8>, Depth>,
@@ -65,6 +75,7 @@ pub async fn scan(
         paths.filter(|path| !candidates.contains(path.as_str())).cloned().collect();
     found.elsewhere = look_elsewhere(attempts, paths, &mounts).await;
     look_into(attempts, &mut found, depths, &mounts).await;
+    note_host_mounts(&mut found, &host_table(attempts, host).await);
     Ok(Scan { found, mounts })
 }
 
@@ -163,6 +174,18 @@ async fn look_into_one(
     let about = About::path(&path).on(Some(seen.facts.device));
     let look = move || identify::inside(&at, &seen.facts.fingerprint, depth, &table);
     attempts.run(about, look).await.unwrap_or_else(|overdue| Err(hangs(&path, overdue)))
+}
+
+/// Notes where on the host each source is mounted. Where that is not known, what is recorded of it stands.
+fn note_host_mounts(found: &mut Found, host: &Result<Option<MountTable>, Error>) {
+    for candidate in &mut found.candidates {
+        let Sight::Source(seen) = &mut candidate.sight else { continue };
+        seen.host_mounts = match host {
+            Ok(Some(table)) => Some(identify::places(&seen.facts, table)),
+            Ok(None) => Some(Vec::new()),
+            Err(_) => None,
+        };
+    }
 }
 
 fn note(sight: &mut Sight, inside: &Result<Inside, Sight>) {

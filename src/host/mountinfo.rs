@@ -57,6 +57,10 @@ impl Mount {
     }
 }
 
+/// Where a mount point lies: the file system, and the place within it. It is the same in every namespace that shows the
+/// place, by whichever path.
+pub type Ground = (DeviceNumber, PathBuf);
+
 /// Whether `options`, comma-separated, has `option`.
 pub fn has_option(options: &OsStr, option: &str) -> bool {
     options.as_bytes().split(|b| *b == b',').any(|o| o == option.as_bytes())
@@ -135,6 +139,22 @@ impl MountTable {
     /// The mount that `path`, in which nothing is a symlink, lies on.
     pub fn around(&self, path: &Path) -> Option<&Mount> {
         path.ancestors().find_map(|path| self.at(path))
+    }
+
+    /// Where `path`, in which nothing is a symlink, lies, whatever is mounted at it.
+    pub fn ground(&self, path: &Path) -> Option<Ground> {
+        let around = self.around(path.parent()?)?;
+        Some((around.device, around.path_in_filesystem(path)?))
+    }
+
+    /// Where the mount point of `mount` lies; of mounts that lie one upon the other, that of the lowest. Absent where the
+    /// table does not have what it lies on, as for the root.
+    pub fn ground_of(&self, mount: &Mount) -> Option<Ground> {
+        let mut beneath = self.by_id(mount.parent)?;
+        while beneath.mount_point == mount.mount_point {
+            beneath = self.by_id(beneath.parent).filter(|next| next.id != beneath.id)?;
+        }
+        Some((beneath.device, beneath.path_in_filesystem(&mount.mount_point)?))
     }
 
     /// The mounts that show `root` of the file system on `device`, or something beneath it.
@@ -306,6 +326,33 @@ pub(crate) mod tests {
         assert_eq!(["/mnt/ab", "/mnt/a", "/mnt/a/x/y", "/b/c"].map(around), [1, 2, 2, 3]);
         let on = |minor| table.on(DeviceNumber { major: 8, minor }).map(|mount| mount.id);
         assert_eq!(on(2).collect::<Vec<_>>(), [2, 3]);
+    }
+
+    #[test]
+    fn where_a_mount_point_lies_is_told_by_what_is_beneath_it_and_not_by_its_path() {
+        // The host, with a mount upon another and one of a directory upon itself; a container that sees a part of it.
+        let host = MountTable::parse(
+            b"1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /mnt/v1 rw - ext4 b rw\n3 2 8:2 / /mnt/v1 rw - ext4 b rw\n\
+              4 1 8:1 /mnt/v2 /mnt/v2 rw - ext4 a rw\n",
+        )
+        .unwrap();
+        let container = MountTable::parse(
+            b"5 9 0:30 / / rw - overlay o rw\n6 5 8:1 /mnt /host rw - ext4 a rw\n7 6 8:2 / /host/v1 rw - ext4 b rw\n\
+              8 5 8:2 / /mnt/v1 rw - ext4 b rw\n",
+        )
+        .unwrap();
+        let ground = |table: &MountTable, id| table.ground_of(table.by_id(id).unwrap());
+        let on_root = |path: &str| Some((DeviceNumber { major: 8, minor: 1 }, path.into()));
+
+        assert_eq!([2, 3].map(|id| ground(&host, id)), [on_root("/mnt/v1"), on_root("/mnt/v1")]);
+        assert_eq!(ground(&host, 4), on_root("/mnt/v2"));
+        for path in ["/mnt/v1", "/mnt/v2"] {
+            assert_eq!(host.ground(Path::new(path)), on_root(path));
+        }
+        assert_eq!(ground(&container, 7), on_root("/mnt/v1"));
+        assert_eq!(container.ground(Path::new("/host/v1")), on_root("/mnt/v1"));
+        assert_ne!(ground(&container, 8), on_root("/mnt/v1"));
+        assert_eq!((ground(&host, 1), ground(&container, 5)), (None, None));
     }
 
     #[test]

@@ -1,11 +1,45 @@
-//! Mount namespaces: a private one for the demonstration and for tests.
+//! Mount namespaces: the host's, and a private one for the demonstration and for tests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
+use super::mountinfo::MountTable;
+use super::wake::MountChanges;
 use super::{Errno, Error, Result};
+
+/// The mount namespace in which the administrator of the host works: that of the first process that `/proc` shows. A
+/// container that has the host's process namespace and a mount namespace of its own sees it so, and only so.
+#[derive(Debug, Clone, Copy)]
+pub struct HostNamespace {
+    process: u32,
+}
+
+impl Default for HostNamespace {
+    fn default() -> Self {
+        Self { process: 1 }
+    }
+}
+
+impl HostNamespace {
+    /// Its mount table; absent where it is the calling thread's own, or is not to be told.
+    pub fn table(self) -> Result<Option<MountTable>> {
+        self.look_at(|path| MountTable::read_from(&path.join("mountinfo")))
+    }
+
+    /// The changes of its mount table; absent as in [`HostNamespace::table`].
+    pub fn changes(self) -> Result<Option<MountChanges>> {
+        self.look_at(|path| MountChanges::open_at(&path.join("mountinfo")))
+    }
+
+    fn look_at<T>(self, look: impl FnOnce(&Path) -> Result<T>) -> Result<Option<T>> {
+        let path = PathBuf::from(format!("/proc/{}", self.process));
+        let link = |process: &Path| std::fs::read_link(process.join("ns/mnt")).ok();
+        let (own, host) = (link(Path::new("/proc/thread-self")), link(&path));
+        if host.is_none() || host == own { Ok(None) } else { look(&path).map(Some) }
+    }
+}
 
 /// Moves the calling thread, and every thread and process that it starts from now on, into a mount namespace of its own:
 /// mounts made there are seen by nobody else and vanish with the last process in it.
@@ -86,6 +120,9 @@ pub(crate) fn isolated<R: Send>(act: impl FnOnce() -> R + Send) -> R {
         }
     })
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;
 
 #[cfg(test)]
 fn temporary_mounts() -> Vec<std::path::PathBuf> {

@@ -38,15 +38,19 @@ pub fn register<T: Changes>(source: T) -> Result<AsyncFd<T>> {
         .map_err(Error::of("epoll_ctl", Path::new("/")))
 }
 
-/// The mount table of the calling thread's namespace, ready with priority (`POLLPRI`) whenever it has changed
+/// The mount table of a namespace, ready with priority (`POLLPRI`) whenever it has changed
 /// (proc_pid_mountinfo(5)). There is nothing to read from it then.
 #[derive(Debug)]
 pub struct MountChanges(File);
 
 impl MountChanges {
-    /// Begins to wait for changes.
+    /// Begins to wait for changes in the calling thread's namespace.
     pub fn open() -> Result<Self> {
-        let path = Path::new("/proc/thread-self/mountinfo");
+        Self::open_at(Path::new("/proc/thread-self/mountinfo"))
+    }
+
+    /// Begins to wait for changes of the table at `path`: `/proc/PID/mountinfo`.
+    pub(super) fn open_at(path: &Path) -> Result<Self> {
         let file = File::open(path)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
             .map_err(Error::of("open", path))?;

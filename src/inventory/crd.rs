@@ -151,6 +151,9 @@ pub struct LocalVolumeStatus {
     /// Mount points of it that were there while it was free, and so are the administrator's and not a tenant's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own_mounts: Vec<String>,
+    /// The same in the mount namespace of the host, which the agent's does not show all of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_mounts: Vec<String>,
     /// How its root directory looked at discovery, put back by every wipe; absent for a device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootAttributes>,
@@ -299,6 +302,7 @@ impl From<&LocalVolume> for LocalVolumeStatus {
             cleaning: status.cleaning,
             published: status.published,
             own_mounts: status.own_mounts,
+            host_mounts: status.host_mounts,
             root: status.root,
             format: status.format,
             node_uid: status.node_uid,
@@ -325,6 +329,7 @@ impl LocalVolumeStatus {
             cleaning: status.cleaning,
             published: status.published,
             own_mounts: status.own_mounts,
+            host_mounts: status.host_mounts,
             root: status.root,
             format: status.format,
             node_uid: status.node_uid,

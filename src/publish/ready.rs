@@ -57,7 +57,7 @@ impl<I: Inventory> Publisher<I> {
         turn: &Turn,
     ) -> Result<(), Error> {
         let path = PathBuf::from(&place.published.path);
-        // Recorded before it is mounted: a release that comes after a crash in between must see it.
+        // Recorded before it is mounted: a wipe that is due after a crash in between must wait for it.
         self.shared.places.put(&task.id, place);
         let staged = match self.hold(&task.id).await {
             Ok(()) => self.ready(task, prepare, turn).await,

@@ -1,6 +1,6 @@
 //! Where volumes are, written down: at once where somebody decides by it, else soon and together.
 //!
-//! Staging and unstaging wait for the record, since `DeleteVolume` trusts it; publishing does not wait for a disk. What
+//! Staging and unstaging wait for the record, since the cleaner trusts it; publishing does not wait for a disk. What
 //! a crash keeps from being written is read back from the mount table by [`super::restore`].
 
 use std::collections::HashMap;
@@ -51,7 +51,8 @@ impl Unwritten {
 }
 
 impl<I: Inventory> Publisher<I> {
-    /// Writes down where `id` is now. A volume that is gone, or in another tenancy, has nothing to be written.
+    /// Writes down where `id` is now, also once its tenancy has ended: the wipe after it waits for that. A volume that is
+    /// gone, or in another tenancy, has nothing to be written.
     pub(super) async fn record(&self, id: &VolumeId) -> Result<(), Error> {
         let write = self.shared.inventory.modify_status(&id.volume, |volume| {
             // Read here and not before: of two writers the later one writes what is true then.
@@ -62,8 +63,8 @@ impl<I: Inventory> Publisher<I> {
         outcome(id, write.await)
     }
 
-    /// Writes down where `id` is before it is mounted there: from then on its tenancy cannot end. [`Error::NotFound`] if it
-    /// has ended.
+    /// Writes down where `id` is before it is mounted there: from then on it is not wiped. [`Error::NotFound`] if its
+    /// tenancy has ended.
     ///
     /// It is written even where that changes nothing. What was read may be old, and then the write is what fails: this
     /// orders it with the end of the tenancy, which another process writes and which knows no turns.

@@ -86,16 +86,13 @@ impl Survey {
         let form = Form::of(&self.volume);
         let still = |place| still_there(place, form, &table, subject.as_ref());
         let mut places: Vec<_> = recorded.filter_map(still).collect();
-        if let (Some(subject), Some(staged)) = (subject, self.staged(&places)) {
-            places.extend(self.unrecorded(&table, &subject, &staged, &places));
+        // What is staged is this tenancy's, whether or not that has ended.
+        let staged = places.iter().find(|place| place.published.staging);
+        if let (Some(subject), Some(staged)) = (subject, staged) {
+            let unrecorded = self.unrecorded(&table, &subject, &staged.published, &places);
+            places.extend(unrecorded);
         }
         Ok(places)
-    }
-
-    fn staged(&self, places: &[Place]) -> Option<Published> {
-        let current = self.volume.id().as_ref() == Some(&self.id);
-        let mut staged = places.iter().filter(|place| current && place.published.staging);
-        staged.next().map(|place| place.published.clone())
     }
 
     /// Mounts of the volume that are neither recorded nor the administrator's: the process that made them ended before

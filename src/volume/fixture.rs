@@ -55,6 +55,7 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
             cleaning: None,
             published: Vec::new(),
             own_mounts: Vec::new(),
+            host_mounts: Vec::new(),
             root: None,
             format: None,
             node_uid: None,

@@ -28,7 +28,7 @@ pub use id::{
 };
 pub use place::Place;
 pub use policy::{CleanMethod, CleanPolicy, NewVolumes};
-pub use transition::{ClaimRefused, ForgetRefused, ReleaseRefused};
+pub use transition::{ClaimRefused, Ended, ForgetRefused, ReleaseRefused};
 
 /// One volume of the inventory. `spec` is what was decided about it, `status` is what its node agent saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +155,9 @@ pub struct Status {
     /// Mount points of this source that were there while it was free, and so are the administrator's and not a tenant's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own_mounts: Vec<String>,
+    /// The same in the mount namespace of the host, where its agent has one of its own and sees the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_mounts: Vec<String>,
     /// How its root directory looked at discovery, put back by every wipe; absent for a device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootAttributes>,

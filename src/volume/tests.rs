@@ -48,21 +48,32 @@ fn a_late_release_of_an_old_tenancy_leaves_the_new_tenant_alone() {
 
     let refused = volume.released(Tenancy(1)).unwrap_err();
 
-    assert_eq!(refused, ReleaseRefused::Ended { asked: Tenancy(1), latest: Tenancy(2) });
+    assert_eq!(refused, Ended { asked: Tenancy(1), latest: Tenancy(2) });
 }
 
 #[test]
-fn a_release_is_refused_while_the_volume_is_published() {
-    let mut volume = claimed_by("pvc-1");
-    volume.status.published.push(Published {
-        path: "/pods/1".into(),
-        staging: false,
-        read_only: false,
-        access: AccessMode::SingleNodeWriter,
-        flags: None,
-    });
+fn a_tenancy_ends_while_the_volume_is_mounted_and_what_follows_waits_for_that() {
+    let mut volume = published(claimed_by("pvc-1"));
 
-    assert!(matches!(volume.released(Tenancy(1)), Err(ReleaseRefused::Published { .. })));
+    volume.spec = volume.released(Tenancy(1)).unwrap();
+
+    assert!(volume.needs_cleaning() && !volume.is_claimable());
+    assert_eq!(volume.phase(), Phase::Cleaning);
+    assert_eq!(volume.cleaned(Tenancy(1), &delete(), CleanReason::Wiped, NOW), None);
+    volume.status.published.clear();
+    volume.status = volume.cleaned(Tenancy(1), &delete(), CleanReason::Wiped, NOW).unwrap();
+    assert!(volume.is_claimable());
+}
+
+#[test]
+fn a_person_does_not_release_a_volume_that_a_tenant_has_mounted() {
+    let volume = published(claimed_by("pvc-1"));
+
+    let refused = volume.may_be_released(Tenancy(1));
+
+    let paths = vec!["/var/lib/kubelet/pod".into()];
+    assert_eq!(refused, Err(ReleaseRefused::Published { paths }));
+    assert_eq!(claimed_by("pvc-1").may_be_released(Tenancy(1)), Ok(()));
 }
 
 #[test]

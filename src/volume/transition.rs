@@ -34,17 +34,22 @@ pub enum ClaimRefused {
     Cordoned,
 }
 
-/// Why a claim is not ended.
+/// The tenancy is over; whoever holds the volume now is somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("tenancy {asked} has ended; the volume's latest tenancy is {latest}")]
+pub struct Ended {
+    /// The tenancy that was named.
+    pub asked: Tenancy,
+    /// The latest one.
+    pub latest: Tenancy,
+}
+
+/// Why a person does not end a claim.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReleaseRefused {
-    /// The tenancy is over; whoever holds the volume now is somebody else.
-    #[error("tenancy {asked} has ended; the volume's latest tenancy is {latest}")]
-    Ended {
-        /// The tenancy that was named.
-        asked: Tenancy,
-        /// The latest one.
-        latest: Tenancy,
-    },
+    /// It has ended.
+    #[error(transparent)]
+    Ended(#[from] Ended),
     /// It is still mounted for its tenant.
     #[error("it is still published at {}", paths.join(", "))]
     Published {
@@ -90,16 +95,24 @@ impl LocalVolume {
         Ok(Spec { tenancy, claim, clean, clean_asked: None, ..self.spec.clone() })
     }
 
-    /// Ends `tenancy`. A tenancy that is over already and was the latest gives the spec unchanged.
-    pub fn released(&self, tenancy: Tenancy) -> Result<Spec, ReleaseRefused> {
+    /// Ends `tenancy`, also while the volume is mounted for its tenant: the wipe waits until it no longer is. A tenancy that
+    /// is over already and was the latest gives the spec unchanged.
+    pub fn released(&self, tenancy: Tenancy) -> Result<Spec, Ended> {
         let latest = self.spec.tenancy;
         if tenancy != latest {
-            return Err(ReleaseRefused::Ended { asked: tenancy, latest });
+            return Err(Ended { asked: tenancy, latest });
         }
+        Ok(Spec { claim: None, ..self.spec.clone() })
+    }
+
+    /// Whether a person may end `tenancy`: not while a tenant has the volume. An orchestrator knows that none will come
+    /// back to it; a person who names a volume in use is mistaken.
+    pub fn may_be_released(&self, tenancy: Tenancy) -> Result<(), ReleaseRefused> {
+        self.released(tenancy)?;
         if self.spec.claim.is_some() && !self.status.published.is_empty() {
             return Err(ReleaseRefused::Published { paths: self.paths() });
         }
-        Ok(Spec { claim: None, ..self.spec.clone() })
+        Ok(())
     }
 
     /// Orders a wipe by `policy`. It takes effect once nobody holds the volume; an order for a tenancy under way is the

@@ -77,7 +77,7 @@ impl Cluster {
         }
     }
 
-    /// Bind-mounts a file system of its own into the pool. It stays mounted nowhere else: that would be a use of the volume.
+    /// Bind-mounts a file system of its own into the pool, and nowhere else.
     pub(crate) fn mount(&self, node: &str, name: &str, mebibytes: u64) {
         let script = format!(
             "mkdir -p /mnt/new /mnt/fast-disks/{name} && mount -t tmpfs -o size={mebibytes}M,mode=755 {name} /mnt/new && \

@@ -6,13 +6,18 @@
     reason = "a test panics where something is not as it must be"
 )]
 
+mod agent;
+mod beside;
 mod devices;
 mod disks;
+mod features;
 mod harness;
 mod health;
 mod life;
 mod manifests;
 mod nodes;
 mod permissions;
+mod rebuilt;
+mod release;
 mod tenants;
 mod workloads;

@@ -15,8 +15,6 @@ pub(crate) const WRITE: &str = "echo of-the-first-tenant > /data/file && exec sl
 /// Keeps a pod to a node by the scheduler's means.
 pub(crate) const ON_NODE_A: &str = "nodeSelector: {kubernetes.io/hostname: node-a}";
 
-/// What a pod has that mounts the claim `data`.
-const HAS_DATA: &str = "volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]";
 /// What a container has that sees it at `/data`.
 pub(crate) const AT_DATA: &str = "volumeMounts: [{name: data, mountPath: /data}]";
 
@@ -35,7 +33,14 @@ pub(crate) fn claim_of(name: &str, size: &str, fields: &str) -> String {
 
 /// What runs `script` in a container that has the claim `data` at `/data`; `place` says where, as a field of a pod.
 pub(crate) fn spec(place: &str, script: &str) -> String {
-    spec_of(&format!("{place}, {HAS_DATA}"), AT_DATA, script)
+    spec_on("data", place, script)
+}
+
+/// [`spec`] with another claim than `data`.
+pub(crate) fn spec_on(claim: &str, place: &str, script: &str) -> String {
+    let volumes =
+        format!("volumes: [{{name: data, persistentVolumeClaim: {{claimName: {claim}}}}}]");
+    spec_of(&format!("{place}, {volumes}"), AT_DATA, script)
 }
 
 /// What runs `script` in a container; `pod` and `container` are more fields of each.

@@ -8,7 +8,7 @@ use kube::runtime::conditions::is_deleted;
 use crate::disks::{NODES, Volume};
 use crate::harness::{Cluster, eventually};
 use crate::tenants::{
-    AT_DATA, IDLE, ON_NODE_A, WRITE, claim, claim_of, pod, pod_of, spec, spec_of,
+    AT_DATA, IDLE, ON_NODE_A, WRITE, claim, claim_of, pod, pod_of, spec, spec_of, spec_on,
 };
 
 /// What the scheduler says where no volume is free.
@@ -187,8 +187,7 @@ async fn a_pod_that_waits_for_a_volume_starts_when_a_claim_is_deleted() {
     cluster.available(1).await;
     cluster.apply(&(claim("data", "50Mi") + &pod("first", "restartPolicy: Always", WRITE)));
     cluster.running("first").await;
-    let place = "volumes: [{name: data, persistentVolumeClaim: {claimName: next}}]";
-    let second = spec_of(place, AT_DATA, IDLE);
+    let second = spec_on("next", "restartPolicy: Always", IDLE);
     cluster.apply(&(claim("next", "50Mi") + &pod_of("second", &second)));
     cluster.event("second", FULL).await;
 

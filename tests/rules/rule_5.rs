@@ -7,19 +7,48 @@ use rustix::fs::OFlags;
 use super::*;
 
 #[test]
-fn a_volume_that_is_published_is_neither_released_nor_wiped() {
+fn a_volume_that_is_given_back_while_it_is_published_is_wiped_when_it_no_longer_is() {
     let (host, berth, source) = one_volume();
     let id = berth.create("pvc-1", "fast", 1).unwrap().volume_id;
     let target = berth.publish(&host, &id).unwrap();
     fs::write(target.join("data"), "a tenant's").unwrap();
 
-    let refused = berth.delete(&id).unwrap_err();
-
-    assert_eq!(refused.code(), Code::FailedPrecondition);
-    assert!(source.join("data").exists());
-    berth.unpublish(&host, &id).unwrap();
     berth.delete(&id).unwrap();
+
+    berth.wait_for("the wipe to wait", |berth| {
+        let message = berth.volume("v1")?.status.conditions.clean.message;
+        message.contains(target.to_str().unwrap()).then_some(())
+    });
+    assert_eq!(fs::read_to_string(target.join("data")).unwrap(), "a tenant's");
+    let next = berth.create("pvc-2", "fast", 1).unwrap_err();
+    assert_eq!(next.code(), Code::ResourceExhausted);
+    let again = berth.publish(&host, &id).unwrap_err();
+    assert_eq!(again.code(), Code::NotFound);
+    // As often as the orchestrator likes.
+    berth.delete(&id).unwrap();
+
+    berth.unpublish(&host, &id).unwrap();
     berth.wait_phase("v1", Phase::Available);
+    assert!(!source.join("data").exists());
+}
+
+#[test]
+fn a_volume_that_was_given_back_while_it_was_published_is_known_to_be_so_by_the_next_start() {
+    let (host, berth, source) = one_volume();
+    let id = berth.create("pvc-1", "fast", 1).unwrap().volume_id;
+    let target = berth.publish(&host, &id).unwrap();
+    fs::write(target.join("data"), "a tenant's").unwrap();
+    berth.delete(&id).unwrap();
+
+    berth.kill();
+    let berth = Berth::start(&host, &plain(&host));
+    let cleaning = berth.wait_phase("v1", Phase::Cleaning);
+
+    assert!(!cleaning.status.published.is_empty());
+    assert_eq!(fs::read_to_string(target.join("data")).unwrap(), "a tenant's");
+    berth.unpublish(&host, &id).unwrap();
+    berth.wait_phase("v1", Phase::Available);
+    assert!(!source.join("data").exists());
 }
 
 #[test]

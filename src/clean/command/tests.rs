@@ -10,7 +10,11 @@ fn started(command: &[&str], limit: Duration) -> Result<(), Error> {
     let locks = tempfile::tempdir().unwrap();
     let mut lock = Lock::take(locks.path(), &released().name).unwrap();
     let command: Vec<_> = command.iter().map(|word| (*word).to_owned()).collect();
-    let mut wipe = Run { progress: &Progress::default(), lock: &mut lock };
+    let mut wipe = Run {
+        host: crate::host::namespace::HostNamespace::default(),
+        progress: &Progress::default(),
+        lock: &mut lock,
+    };
     run(&released(), &command, limit, &mut wipe)
 }
 

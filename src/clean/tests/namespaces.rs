@@ -1,44 +1,15 @@
 //! Mounts that other mount namespaces have of a volume, or within it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use super::directories::entries;
 use super::world::{World, in_world};
-use crate::host::mount::fixture::{Disk, mount, tmpfs};
+use crate::host::mount::fixture::{Disk, mount, share, tmpfs};
 use crate::host::mountinfo::MountTable;
-use crate::host::process;
-use crate::volume::{CleanMethod, CleanReason, Mode, VolumeName};
-
-/// Processes in a mount namespace of their own, in which nothing follows this one's.
-struct Other(Child);
-
-impl Other {
-    /// Runs `script` there and waits until it says that it is ready.
-    fn with(script: &str) -> Self {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
-        let mut child = command.process_group(0).stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "ready\n");
-        Self(child)
-    }
-
-    fn end(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        process::kill_group(self.0.id());
-        self.0.wait().unwrap();
-    }
-}
+use crate::host::namespace::fixture::Other;
+use crate::inventory::Inventory;
+use crate::volume::{CleanMethod, CleanReason, LocalVolume, Mode, Status, VolumeName};
 
 async fn volume(world: &World, method: CleanMethod) -> (std::path::PathBuf, VolumeName) {
     let path = world.base.join("v1");
@@ -46,6 +17,125 @@ async fn volume(world: &World, method: CleanMethod) -> (std::path::PathBuf, Volu
     let name = world.released(&path, Mode::Filesystem, method).await;
     fs::create_dir_all(path.join("a/nested")).unwrap();
     (path, name)
+}
+
+/// Records where the host had the volume mounted while it was free.
+async fn on_host(world: &World, name: &VolumeName, path: &Path) {
+    let point = path.to_str().unwrap().to_owned();
+    let record = |volume: &LocalVolume| {
+        Some(Status { host_mounts: vec![point.clone()], ..volume.status.clone() })
+    };
+    world.inventory.modify_status(name, record).await.unwrap();
+}
+
+/// A script that mounts `path` at `at` too, and takes that away when it is told to.
+fn mounted_for_a_while(path: &Path, at: &Path) -> String {
+    let (path, at) = (path.display(), at.display());
+    format!(
+        "mkdir -p {at}; mount --bind {path} {at}; echo ready; read line; umount {at}; echo ready; exec sleep 600"
+    )
+}
+
+#[test]
+fn what_the_host_had_of_a_volume_that_was_free_does_not_keep_it_from_being_wiped() {
+    in_world(async |world| {
+        let (path, name) = volume(world, CleanMethod::Delete).await;
+        let backing = world.base.join("backing");
+        let host = Other::with(&mounted_for_a_while(&path, &backing));
+        world.host.set(host.as_host());
+        // A container sees the host at a path of its own, and mounts there stay where they are.
+        let view = world.base.join("view");
+        for directory in [&view, &backing] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        let container = Other::with(&format!(
+            "mount --bind {path} {backing}; mount --rbind {base} {view}; umount {path} {backing}; echo ready; exec sleep 600",
+            path = path.display(),
+            backing = backing.display(),
+            base = world.base.display(),
+            view = view.display(),
+        ));
+        on_host(world, &name, &backing).await;
+
+        world.cleaned(&name).await;
+
+        assert!(entries(&path).is_empty());
+        container.end();
+    });
+}
+
+#[test]
+fn what_the_host_has_of_a_volume_since_it_was_claimed_counts_until_it_is_gone() {
+    in_world(async |world| {
+        let (path, name) = volume(world, CleanMethod::Delete).await;
+        let (backing, left) = (world.base.join("backing"), world.base.join("pods/left"));
+        let mut host = Other::with(&mounted_for_a_while(&path, &left));
+        world.host.set(host.as_host());
+        on_host(world, &name, &backing).await;
+        let (cancel, running) = world.clean();
+
+        let refused = |v: &LocalVolume| v.status.conditions.clean.reason == CleanReason::StillInUse;
+        let said = world.until(&name, refused).await.status.conditions.clean.message;
+        assert!(said.contains("pods/left in another mount namespace"), "{said}");
+        assert_eq!(entries(&path), ["a"]);
+        host.go_on();
+
+        world.until(&name, LocalVolume::is_claimable).await;
+        cancel.cancel();
+        running.await.unwrap();
+    });
+}
+
+#[test]
+fn a_tenants_mount_that_ends_in_the_path_of_an_own_one_counts() {
+    in_world(async |world| {
+        let (path, name) = volume(world, CleanMethod::Delete).await;
+        let pod = world.base.join("pod");
+        let within = pod.join(path.strip_prefix("/").unwrap());
+        fs::create_dir(&pod).unwrap();
+        let other = Other::with(&format!(
+            "mount -t tmpfs tmpfs {}; {}",
+            pod.display(),
+            mounted_for_a_while(&path, &within)
+        ));
+        world.host.set(other.as_host());
+        on_host(world, &name, &path).await;
+
+        let said = world.refused(&name, CleanReason::StillInUse).await;
+
+        assert!(said.contains(within.to_str().unwrap()), "{said}");
+        assert_eq!(entries(&path), ["a"]);
+        other.end();
+        world.cleaned(&name).await;
+    });
+}
+
+#[test]
+fn a_disk_that_the_host_keeps_mounted_elsewhere_is_not_taken_from_its_place_for_a_moment() {
+    in_world(async |world| {
+        let disk = Disk::formatted("ext4", 32);
+        let (path, private) = (world.base.join("v1"), world.base.join("private"));
+        tmpfs(&private);
+        share(&world.base);
+        mount("ext4", disk.path(), &path);
+        let name = world.released(&path, Mode::Filesystem, CleanMethod::Reformat).await;
+        let id = |path: &Path| MountTable::read().unwrap().at(path).unwrap().id;
+        let before = id(&path);
+        // Both are of one peer group: what is mounted beneath the one appears beneath the other, and no more than that.
+        let backing = private.join("backing");
+        let mut host = Other::propagating("unchanged", &mounted_for_a_while(&path, &backing));
+        world.host.set(host.as_host());
+        on_host(world, &name, &backing).await;
+
+        let said = world.refused(&name, CleanReason::StillInUse).await;
+
+        assert!(said.contains("backing in another mount namespace"), "{said}");
+        assert!(!said.contains("v1 in another"), "what follows does not keep it: {said}");
+        assert_eq!(id(&path), before, "it was unmounted and mounted again");
+        host.go_on();
+        world.cleaned(&name).await;
+        assert_eq!(entries(&path), ["lost+found"]);
+    });
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::process::Command;
 use super::super::CleanPolicy;
 use super::world::in_world;
 use crate::host::mount::fixture::{Disk, bind, mount, unmount};
-use crate::volume::{CleanMethod, CleanReason, LocalVolume, Mode};
+use crate::inventory::Inventory;
+use crate::volume::{AccessMode, CleanMethod, CleanReason, LocalVolume, Mode, Published};
 
 #[test]
 fn many_volumes_are_wiped_though_only_two_at_a_time() {
@@ -78,6 +79,48 @@ fn volumes_in_use_keep_no_others_waiting_and_a_mount_that_goes_is_noticed_at_onc
         cancel.cancel();
         running.await.unwrap();
     });
+}
+
+#[test]
+fn a_volume_is_wiped_once_it_is_recorded_nowhere_though_no_mount_tells_of_that() {
+    in_world(async |world| {
+        let path = world.base.join("v1");
+        fs::create_dir(&path).unwrap();
+        let name = world.released(&path, Mode::Filesystem, CleanMethod::Delete).await;
+        fs::write(path.join("data"), "a tenant's").unwrap();
+        let is_at = async |places: &[&str]| {
+            let record = |volume: &LocalVolume| {
+                let mut status = volume.status.clone();
+                status.published = places.iter().map(|at| staged(at)).collect();
+                Some(status)
+            };
+            world.inventory.modify_status(&name, record).await.unwrap();
+        };
+        is_at(&["/kubelet/staging", "/kubelet/target"]).await;
+        let (cancel, running) = world.clean();
+        let waits_for = |part: &'static str| {
+            move |volume: &LocalVolume| {
+                let clean = &volume.status.conditions.clean;
+                clean.reason == CleanReason::StillInUse && clean.message.ends_with(part)
+            }
+        };
+
+        world.until(&name, waits_for("/kubelet/staging, /kubelet/target")).await;
+        is_at(&["/kubelet/staging"]).await;
+        world.until(&name, waits_for(": /kubelet/staging")).await;
+        assert!(path.join("data").exists());
+        is_at(&[]).await;
+        world.until(&name, LocalVolume::is_claimable).await;
+
+        assert!(!path.join("data").exists());
+        cancel.cancel();
+        running.await.unwrap();
+    });
+}
+
+fn staged(path: &str) -> Published {
+    let access = AccessMode::SingleNodeWriter;
+    Published { path: path.into(), staging: true, read_only: false, access, flags: None }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A node with released volumes, an inventory and a cleaner that runs.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::*;
 use crate::host::attributes;
 use crate::host::mount::fixture::{Scratch, scratch};
-use crate::host::namespace::isolated;
+use crate::host::namespace::{HostNamespace, isolated};
 use crate::inventory::embedded::Embedded;
 use crate::source::Source;
 use crate::volume::{
@@ -23,6 +24,8 @@ pub(super) struct World {
     pub(super) base: PathBuf,
     pub(super) inventory: Embedded,
     pub(super) locks: tempfile::TempDir,
+    /// Whose namespace the cleaner takes for the host's.
+    pub(super) host: Cell<HostNamespace>,
     _base: Scratch,
     _state: tempfile::TempDir,
 }
@@ -36,7 +39,8 @@ pub(super) fn in_world(act: impl AsyncFnOnce(&World) + Send) {
             let state = tempfile::tempdir().unwrap();
             let inventory = Embedded::open(state.path()).unwrap();
             let locks = tempfile::tempdir().unwrap();
-            let world = World { base, locks, inventory, _base: base_guard, _state: state };
+            let host = Cell::default();
+            let world = World { base, locks, inventory, host, _base: base_guard, _state: state };
             act(&world).await;
         });
     });
@@ -91,6 +95,7 @@ impl World {
             Metrics::default(),
             CleanerOptions { concurrency: 2, locks: self.locks.path().to_owned() },
         );
+        let cleaner = cleaner.on_host(self.host.get());
         let token = cancel.clone();
         (cancel, tokio::spawn(async move { cleaner.run(token).await }))
     }

@@ -9,8 +9,8 @@ use crate::host::{DeviceNumber, Errno};
 use crate::publish::Found;
 use crate::volume::fixture::{available, claimed_by};
 use crate::volume::{
-    Bytes, CapacityRange, ClaimRefused, ForgetRefused, InvalidName, Mode, PoolName, ReleaseRefused,
-    Tenancy, VolumeId,
+    Bytes, CapacityRange, ClaimRefused, Ended, ForgetRefused, InvalidName, Mode, PoolName,
+    ReleaseRefused, Tenancy, VolumeId,
 };
 
 /// What each of `errors` is answered with.
@@ -97,7 +97,6 @@ fn a_claim_that_is_not_made_says_whether_to_try_elsewhere() {
         ],
     );
     all(Code::NotFound, [E::NotFound(id())]);
-    all(Code::FailedPrecondition, [E::Published { id: id(), paths: vec!["/t".into()] }]);
     let (asked, capacity) = (CapacityRange::default(), Bytes(1));
     all(Code::OutOfRange, [E::OutOfRange { id: id(), asked, capacity }]);
 }
@@ -207,7 +206,7 @@ fn what_the_inventory_does_not_take_now_is_never_final() {
 
 #[test]
 fn a_person_who_is_refused_is_told_of_the_state_that_is_in_the_way() {
-    let ended = ReleaseRefused::Ended { asked: Tenancy(1), latest: Tenancy(2) };
+    let ended = ReleaseRefused::from(Ended { asked: Tenancy(1), latest: Tenancy(2) });
     all(
         Code::FailedPrecondition,
         [

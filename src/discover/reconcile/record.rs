@@ -88,6 +88,9 @@ fn status(
     if is_idle(volume) && volume.is_clean() {
         // Whatever else is mounted of it while nobody holds it is the administrator's.
         status.own_mounts = world.own_mounts(here.seen);
+        if let Some(mounts) = world.host_mounts(here.seen) {
+            status.host_mounts = mounts;
+        }
     }
     if let Some((reason, message)) = judged(volume, here, pool.map(|pool| pool.new_volumes)) {
         let clean = matches!(reason, CleanReason::FoundEmpty | CleanReason::Accepted);

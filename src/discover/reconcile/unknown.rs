@@ -202,6 +202,7 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
         cleaning: None,
         published: Vec::new(),
         own_mounts: world.own_mounts(seen),
+        host_mounts: world.host_mounts(seen).unwrap_or_default(),
         root: seen.root.clone(),
         format: None,
         node_uid: world.node_uid.map(str::to_owned),

@@ -17,7 +17,7 @@ fn pools(path: &Path) -> Pools {
 }
 
 async fn scanned(attempts: &Attempts, pools: &Pools, recorded: &[LocalVolume]) -> Found {
-    scan(attempts, pools, recorded, &BTreeMap::new()).await.unwrap().found
+    scan(attempts, HostNamespace::default(), pools, recorded, &BTreeMap::new()).await.unwrap().found
 }
 
 #[tokio::test]
@@ -137,7 +137,8 @@ async fn a_scan_of_what_is_settled_looks_into_nothing() {
     let Sight::Source(seen) = &first.candidates[0].sight else { panic!("{first:?}") };
     let settled = BTreeMap::from([(seen.facts.fingerprint.identity(), Depth::None)]);
 
-    let again = scan(&attempts, &pools, &[], &settled).await.unwrap().found;
+    let again =
+        scan(&attempts, HostNamespace::default(), &pools, &[], &settled).await.unwrap().found;
 
     let Sight::Source(seen) = &again.candidates[0].sight else { panic!("{again:?}") };
     assert_eq!((seen.contents.clone(), seen.root.clone()), (None, None));

@@ -2,9 +2,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
 
 use super::world::*;
 use crate::host::mount::fixture::{Disk, bind, mount, tmpfs, unmount};
+use crate::host::namespace::fixture::Other;
 use crate::inventory::Inventory;
 use crate::volume::{CleanReason, HealthReason, NewVolumes, Phase, fixture};
 
@@ -299,6 +301,33 @@ fn mounts_that_were_there_while_it_was_free_are_recorded_as_the_administrators()
         let own = world.volume("fast/v1").await.status.own_mounts;
         let own: Vec<_> = own.iter().map(|path| entry(path)).collect();
         assert_eq!(own, ["v1", "srv"]);
+    });
+}
+
+#[test]
+fn mounts_that_only_the_host_shows_of_a_free_volume_are_recorded_and_no_tenants_among_them() {
+    in_world(async |world| {
+        tmpfs(&world.path("fast/v1"));
+        let (source, backing) = (world.path("fast/v1"), world.path("backing"));
+        let pod = world.path("pods/left");
+        let host = Other::with(&format!(
+            "for at in {} {}; do mkdir -p $at; mount --bind {} $at; done; echo ready; exec sleep 600",
+            backing.display(),
+            pod.display(),
+            source.display()
+        ));
+        world.discovery = world
+            .discovery
+            .clone()
+            .on_host(host.as_host())
+            .tenants_beneath(vec![world.path("pods")]);
+
+        world.start().await;
+
+        let status = world.volume("fast/v1").await.status;
+        let paths = |paths: &[String]| paths.iter().map(Into::into).collect::<Vec<PathBuf>>();
+        let own = (paths(&status.own_mounts), paths(&status.host_mounts));
+        assert_eq!(own, (vec![source.clone()], vec![source, backing]));
     });
 }
 

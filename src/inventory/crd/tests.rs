@@ -49,6 +49,7 @@ fn full() -> LocalVolume {
         flags: Some(vec!["noatime".into()]),
     }];
     status.own_mounts = vec!["/mnt/fast/v1".into()];
+    status.host_mounts = vec!["/mnt/backing/v1".into()];
     status.root = Some(RootAttributes {
         uid: u32::MAX,
         gid: 0,

@@ -3,6 +3,7 @@ use std::fs;
 use super::super::*;
 use super::world::{World, each_kind, in_world, mounted, mounts_at, raw};
 use crate::host::mount::fixture::{Disk, bind, tmpfs, unmount};
+use crate::inventory::embedded::Embedded;
 use crate::volume::AccessMode::{SingleNodeMultiWriter, SingleNodeWriter};
 
 async fn recorded(world: &World, id: &VolumeId) -> Vec<PathBuf> {
@@ -16,8 +17,6 @@ fn a_staged_volume_is_recorded_before_the_call_is_answered() {
 
         world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await.unwrap();
         assert_eq!(recorded(world, &id).await, [world.staging()]);
-        let released = world.volume(&id.volume).await.released(id.tenancy);
-        assert!(released.is_err(), "it is in use");
 
         world.publisher.unstage(world.unstage(&id)).await.unwrap();
         assert!(recorded(world, &id).await.is_empty());
@@ -254,5 +253,77 @@ fn what_a_caller_began_and_gave_up_goes_on_to_its_end() {
         world.publisher.drain().await;
         assert_eq!(mounts_at(&world.staging()), 1);
         assert!(world.volume(&id.volume).await.status.format.unwrap().done);
+    });
+}
+
+/// A volume whose tenancy ended while a pod had it, and the agent that is restarted then.
+async fn ended_meanwhile(world: &World, id: &VolumeId) -> Publisher<Embedded> {
+    world.published(id, "t1", mounted(SingleNodeWriter)).await;
+    world.publisher.drain().await;
+    world.release(id).await;
+    world.restarted().await
+}
+
+#[test]
+fn where_an_ended_tenancy_is_is_known_until_it_is_taken_away_also_after_a_restart() {
+    in_world(async |world| {
+        let id = world.directory("v1").await;
+        let publisher = ended_meanwhile(world, &id).await;
+
+        let everywhere = recorded(world, &id).await;
+        publisher.unpublish(world.unpublish(&id, "t1")).await.unwrap();
+        publisher.drain().await;
+        let publisher = world.restarted().await;
+        publisher.drain().await;
+        let staged = recorded(world, &id).await;
+        let publisher = world.restarted().await;
+        publisher.unstage(world.unstage(&id)).await.unwrap();
+
+        assert_eq!(everywhere, [world.target("t1"), world.staging()]);
+        assert_eq!(staged, [world.staging()]);
+        assert!(recorded(world, &id).await.is_empty());
+        assert_eq!((mounts_at(&world.target("t1")), world.target("t1").exists()), (0, false));
+        publisher.drain().await;
+    });
+}
+
+#[test]
+fn a_target_of_an_ended_tenancy_that_a_crash_kept_from_the_record_is_found_by_its_mount() {
+    in_world(async |world| {
+        let id = world.directory("v1").await;
+        world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await.unwrap();
+        bind(&world.base.join("pool/v1"), &world.target("t1"));
+        world.release(&id).await;
+
+        let publisher = world.restarted().await;
+
+        let unstaged = publisher.unstage(world.unstage(&id)).await;
+        assert!(matches!(unstaged, Err(Error::StillPublished { .. })), "{unstaged:?}");
+        publisher.unpublish(world.unpublish(&id, "t1")).await.unwrap();
+        publisher.unstage(world.unstage(&id)).await.unwrap();
+        publisher.drain().await;
+        assert!(recorded(world, &id).await.is_empty());
+    });
+}
+
+#[test]
+fn a_tenancy_that_ended_while_it_was_mounted_is_neither_staged_nor_published_again() {
+    in_world(async |world| {
+        let id = world.directory("v1").await;
+        world.published(&id, "t1", mounted(SingleNodeMultiWriter)).await;
+        world.release(&id).await;
+
+        for publisher in [&world.publisher, &world.restarted().await] {
+            let access = || mounted(SingleNodeMultiWriter);
+            for late in [
+                publisher.stage(world.stage(&id, access())).await,
+                publisher.publish(world.publish(&id, "t1", access())).await,
+                publisher.publish(world.publish(&id, "t2", access())).await,
+            ] {
+                assert!(matches!(late, Err(Error::NotFound { .. })), "{late:?}");
+            }
+            publisher.drain().await;
+        }
+        assert_eq!(recorded(world, &id).await, [world.target("t1"), world.staging()]);
     });
 }

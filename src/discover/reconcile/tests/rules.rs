@@ -315,6 +315,25 @@ fn mounts_are_the_administrators_only_while_nobody_holds_the_volume() {
 }
 
 #[test]
+fn what_the_host_has_mounted_of_a_free_volume_is_the_administrators_too_and_the_kubelets_is_not() {
+    let mut host = Host::new();
+    let at = |mounts: Option<&[&str]>| {
+        let mut seen = mounted(1);
+        seen.host_mounts = mounts.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
+        v1(seen)
+    };
+    host.settle(&at(Some(&["/fast/v1", "/backing/v1", "/kubelet/pods/left"])));
+    assert_eq!(host.at("fast/v1").status.host_mounts, ["/fast/v1", "/backing/v1"]);
+
+    host.settle(&at(Some(&["/fast/v1", "/srv"])));
+    host.settle(&at(None));
+    host.claim("fast/v1");
+    host.settle(&at(Some(&["/fast/v1", "/srv", "/tenants"])));
+
+    assert_eq!(host.at("fast/v1").status.host_mounts, ["/fast/v1", "/srv"]);
+}
+
+#[test]
 fn a_held_volume_is_said_to_be_in_use_by_its_claim() {
     let mut host = Host::new();
     host.settle(&v1(mounted(1)));

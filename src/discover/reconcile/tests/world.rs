@@ -79,6 +79,7 @@ fn seen(
     Seen {
         facts,
         mounts: Vec::new(),
+        host_mounts: Some(Vec::new()),
         holds_its_pool: false,
         contents: Some(Contents::Empty),
         root: None,
