@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build image demo test lint unit sanity manifests cluster cluster-test conformance docs
+.PHONY: help build image demo test lint unit sanity manifests cluster cluster-test e2e conformance docs
 
 help: ## List the chores
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -56,6 +56,10 @@ cluster: ## Boot a two-node Kubernetes on this machine, for trying things; tests
 cluster-test: image ## Run the scenarios on a real two-node Kubernetes
 	@tools/need cargo cc go linux root
 	tests/cluster/run
+
+e2e: image ## Run the part of Kubernetes' own external-storage suite that tells most in a few minutes
+	@tools/need cargo cc go linux root
+	tests/cluster/e2e --bounded
 
 conformance: image ## Run all of Kubernetes' own external-storage suite against Berth
 	@tools/need cargo cc go linux root

@@ -19,9 +19,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::claim::{CapacityQuery, Claims, Filesystem};
+use crate::claim::{Capacity, CapacityQuery, Claims, Filesystem};
 use crate::inventory::Inventory;
-use crate::volume::TOPOLOGY_KEY;
+use crate::volume::{Bytes, TOPOLOGY_KEY};
 
 /// How long changes are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(200);
@@ -126,18 +126,23 @@ impl<I: Inventory> Capacities<I> {
             topology: topology(object),
         };
         let capacity = self.claims.capacity(&query).ok()?;
-        // As the sidecar writes what `GetCapacity` answers: no largest volume is no number.
-        let maximum = capacity.maximum.map(|bytes| bytes.0);
-        let is_so = bytes(object.capacity.as_ref()) == Some(capacity.available.0)
-            && bytes(object.maximum_volume_size.as_ref()) == maximum;
-        (!is_so).then(|| {
-            json!({
-                "metadata": { "resourceVersion": object.resource_version() },
-                "capacity": capacity.available.0.to_string(),
-                "maximumVolumeSize": maximum.map(|bytes| bytes.to_string()),
-            })
-        })
+        changed(object, &capacity)
     }
+}
+
+/// What is to be written into `object` for it to say what the sidecar makes of `GetCapacity`'s answer, number for number
+/// and letter for letter, so that neither undoes what the other wrote.
+fn changed(object: &CSIStorageCapacity, capacity: &Capacity) -> Option<Value> {
+    let maximum = capacity.maximum.unwrap_or_default();
+    let is_so = bytes(object.capacity.as_ref()) == Some(capacity.available)
+        && bytes(object.maximum_volume_size.as_ref()) == Some(maximum);
+    (!is_so).then(|| {
+        json!({
+            "metadata": { "resourceVersion": object.resource_version() },
+            "capacity": capacity.available.to_quantity(),
+            "maximumVolumeSize": maximum.to_quantity(),
+        })
+    })
 }
 
 /// The topology value that an object is about.
@@ -146,9 +151,8 @@ fn topology(object: &CSIStorageCapacity) -> Option<String> {
 }
 
 /// A quantity of whole bytes as a number. The API server writes whole numbers in units of its own choice.
-fn bytes(quantity: Option<&Quantity>) -> Option<u64> {
-    let bytes: crate::volume::Bytes = quantity?.0.parse().ok()?;
-    Some(bytes.0)
+fn bytes(quantity: Option<&Quantity>) -> Option<Bytes> {
+    quantity?.0.parse().ok()
 }
 
 fn heard<K: kube::Resource>(known: &mut BTreeMap<String, K>, event: Event<K>) {
@@ -171,9 +175,34 @@ mod tests {
     #[test]
     fn quantities_are_read_in_whatever_unit_the_api_server_wrote_them() {
         for (text, number) in [("0", 0), ("1073741824", 1 << 30), ("1Gi", 1 << 30), ("5k", 5000)] {
-            assert_eq!(bytes(Some(&Quantity(text.into()))), Some(number));
+            assert_eq!(bytes(Some(&Quantity(text.into()))), Some(Bytes(number)));
         }
         assert_eq!(bytes(None), None);
+    }
+
+    #[test]
+    fn what_is_written_is_what_the_sidecar_writes_and_what_it_wrote_is_left() {
+        let object: CSIStorageCapacity = serde_json::from_value(json!({
+            "metadata": { "name": "c", "resourceVersion": "7" },
+            "storageClassName": "fast",
+            "capacity": "640Mi",
+            "maximumVolumeSize": "0",
+        }))
+        .unwrap();
+        let capacity = |available, maximum: Option<u64>| Capacity {
+            available: Bytes(available),
+            maximum: maximum.map(Bytes),
+            ..Capacity::default()
+        };
+
+        let same = changed(&object, &capacity(640 << 20, None));
+        let other = changed(&object, &capacity(960 << 20, Some(640 << 20))).unwrap();
+
+        assert_eq!(same, None);
+        assert_eq!(
+            (&other["capacity"], &other["maximumVolumeSize"]),
+            (&json!("960Mi"), &json!("640Mi"))
+        );
     }
 
     #[test]

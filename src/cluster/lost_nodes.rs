@@ -7,7 +7,7 @@
 //! `berth.dev/delete-claims-of-lost-nodes: "true"`, the `PersistentVolumeClaim` is deleted, so that a StatefulSet makes another one and starts
 //! elsewhere. A Node that was made anew under its old name is another object, whose agent says what it has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -74,9 +74,9 @@ impl<I: Inventory> LostNodes<I> {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
-                Some(event) = nodes.next() => known.heard_of_node(event),
+                Some(event) = nodes.next() => known.heard_of_node(event, Instant::now()),
                 event = volumes.next() => match event {
-                    Some(event) => known.heard_of_volume(event),
+                    Some(event) => known.heard_of_volume(event, Instant::now()),
                     None => return,
                 },
                 _ = round.tick() => {
@@ -142,7 +142,7 @@ impl<I: Inventory> LostNodes<I> {
 }
 
 impl Known {
-    fn heard_of_node(&mut self, event: Event<PartialObjectMeta<Node>>) {
+    fn heard_of_node(&mut self, event: Event<PartialObjectMeta<Node>>, now: Instant) {
         match event {
             Event::Init => {
                 self.nodes.clear();
@@ -156,13 +156,15 @@ impl Known {
             }
             Event::InitDone => self.nodes_are_complete = true,
         }
+        self.note_missing(now);
     }
 
-    fn heard_of_volume(&mut self, event: inventory::Event) {
+    fn heard_of_volume(&mut self, event: inventory::Event, now: Instant) {
         match event {
             inventory::Event::Reset(all) => {
                 let all = all.into_iter().map(|recorded| (recorded.volume.name.clone(), recorded));
                 self.volumes = Some(all.collect());
+                self.note_missing(now);
             }
             inventory::Event::Applied(recorded) => {
                 let name = recorded.volume.name.clone();
@@ -174,10 +176,10 @@ impl Known {
         }
     }
 
-    /// The Nodes that volumes record and that have been missing for `grace`. None while not everything has been heard.
-    fn gone_for(&mut self, grace: Duration, now: Instant) -> BTreeSet<Identity> {
+    /// Notes since when each Node that volumes record is missing; nothing while not everything has been heard.
+    fn note_missing(&mut self, now: Instant) {
         let Some(volumes) = self.volumes.as_ref().filter(|_| self.nodes_are_complete) else {
-            return BTreeSet::new();
+            return;
         };
         let recorded: BTreeSet<_> =
             volumes.values().map(|recorded| identity_of(&recorded.volume)).collect();
@@ -185,7 +187,23 @@ impl Known {
             recorded.into_iter().filter(|identity| !is_there(&self.nodes, identity)).collect();
         self.missing.retain(|identity, _| missing.contains(identity));
         for identity in missing {
-            self.missing.entry(identity).or_insert(now);
+            if let Entry::Vacant(unnoticed) = self.missing.entry(identity) {
+                let (node, uid) = unnoticed.key();
+                warn!(
+                    %node,
+                    uid,
+                    "the Node is gone: its volumes are given up after the grace period, unless an agent sees them on another"
+                );
+                unnoticed.insert(now);
+            }
+        }
+    }
+
+    /// The Nodes that volumes record and that have been missing for `grace`. None while not everything has been heard.
+    fn gone_for(&mut self, grace: Duration, now: Instant) -> BTreeSet<Identity> {
+        self.note_missing(now);
+        if self.volumes.is_none() || !self.nodes_are_complete {
+            return BTreeSet::new();
         }
         let gone = self.missing.iter().filter(|(_, since)| now - **since >= grace);
         gone.map(|(identity, _)| identity.clone()).collect()
@@ -215,7 +233,7 @@ mod tests {
         volume.status.node_uid = uid.map(str::to_owned);
         let mut known = Known { nodes_are_complete: true, ..Known::default() };
         let recorded = Recorded::new(volume, Version(1));
-        known.heard_of_volume(inventory::Event::Reset(vec![recorded]));
+        known.volumes = Some([(recorded.volume.name.clone(), recorded)].into());
         known
     }
 
@@ -262,6 +280,16 @@ mod tests {
         known.gone_for(GRACE, began);
 
         assert!(known.gone_for(GRACE, began + GRACE).is_empty());
+    }
+
+    #[test]
+    fn the_grace_period_begins_once_both_nodes_and_volumes_were_heard_of() {
+        let began = Instant::now();
+        let volumes = known(Some("uid-1")).volumes.unwrap().into_values().collect();
+        let mut known = Known { nodes_are_complete: true, ..Known::default() };
+        known.heard_of_volume(inventory::Event::Reset(volumes), began);
+
+        assert_eq!(known.gone_for(GRACE, began + GRACE).len(), 1);
     }
 
     #[test]

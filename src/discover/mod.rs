@@ -11,6 +11,7 @@ mod list;
 pub mod reconcile;
 pub mod scan;
 mod tell;
+mod unsettled;
 mod wake;
 mod write;
 
@@ -36,6 +37,7 @@ use crate::volume::{LocalVolume, NodeName, VolumeName};
 use found::{Problem, Sight};
 use reconcile::{World, depth, reconcile};
 use scan::{Scan, scan};
+use unsettled::Unsettled;
 use wake::Wake;
 use write::Writer;
 
@@ -160,13 +162,14 @@ impl<I: Inventory> Discovery<I> {
         let mut wake = Wake::open();
         let mut due = Instant::now();
         let mut unfinished: u32 = 0;
+        let mut unsettled = Unsettled::default();
         loop {
             let current = Arc::clone(&pools.borrow_and_update());
             node_uid.mark_unchanged();
             wake.watch(&self.attempts, &current).await;
             let began = Instant::now();
             let thorough = began >= due;
-            let finished = self.try_pass(&current, thorough).await;
+            let finished = self.try_pass(&current, thorough, &mut unsettled).await;
             let took = began.elapsed();
             if finished && thorough {
                 due = began + self.rescan;
@@ -178,14 +181,14 @@ impl<I: Inventory> Discovery<I> {
                 () = async { wake.changed().await; sleep(took.min(PAUSES.1)).await } => {}
                 () = changed(&mut pools) => due = Instant::now(),
                 () = changed(&mut node_uid) => {}
-                () = sleep_until(due), if finished => {}
+                () = sleep_until(unsettled.due().map_or(due, |look| look.min(due))), if finished => {}
             }
         }
     }
 
     /// One pass; whether nothing is left to do for it.
-    async fn try_pass(&self, pools: &Pools, thorough: bool) -> bool {
-        match self.pass(pools, thorough).await {
+    async fn try_pass(&self, pools: &Pools, thorough: bool, unsettled: &mut Unsettled) -> bool {
+        match self.pass(pools, thorough, unsettled).await {
             Ok(finished) => {
                 if finished {
                     self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
@@ -200,7 +203,12 @@ impl<I: Inventory> Discovery<I> {
         }
     }
 
-    async fn pass(&self, pools: &Pools, thorough: bool) -> Result<bool, Error> {
+    async fn pass(
+        &self,
+        pools: &Pools,
+        thorough: bool,
+        unsettled: &mut Unsettled,
+    ) -> Result<bool, Error> {
         let began = Instant::now();
         // Read before the host is looked at: what changes from now on makes the writes fail, and is decided again.
         let (volumes, versions) = self.recorded().await?;
@@ -220,8 +228,8 @@ impl<I: Inventory> Discovery<I> {
             now: Timestamp::now(),
         };
         let plan = reconcile(&scan.found, &volumes, world);
-        self.report(&plan.problems);
         let again = plan.wants_another();
+        self.report(&unsettled.without(plan.problems, began));
         let writer = Writer { inventory: &self.inventory, prober: &self.prober, round: &round };
         let stale = writer.write(plan.changes, &volumes, &versions).await?;
         self.metrics.scanned(began.elapsed(), scan.found.candidates.len());

@@ -65,6 +65,11 @@ impl World<'_> {
         seen.mounts.iter().find(|point| self.is_tenants(point)).map(String::as_str)
     }
 
+    /// Whether the Node is another object than the one on which `volume` was seen last.
+    fn is_on_a_new_node(&self, volume: &LocalVolume) -> bool {
+        self.node_uid.is_some_and(|uid| volume.status.node_uid.as_deref() != Some(uid))
+    }
+
     fn is_tenants(&self, point: &str) -> bool {
         self.tenants.iter().any(|root| Path::new(point).starts_with(root))
     }

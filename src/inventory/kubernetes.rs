@@ -152,7 +152,11 @@ impl Kubernetes {
         const ADDING: &str = "making its object";
         let name = &volume.name;
         loop {
-            match self.running.api.create(volume).await {
+            // While its kind is being deleted too, making an object is refused before one of its name is looked for.
+            let deleting = self.running.memory.get(name).is_some_and(|known| known.deleting);
+            let made =
+                if deleting { Err(Failure::Exists) } else { self.running.api.create(volume).await };
+            match made {
                 Err(Failure::Exists) => {}
                 made => return made.map_err(|failure| failure.of_change(name, ADDING)),
             }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::Error;
-use super::shown::Subject;
+use super::shown::{Form, Subject};
 use super::stats::At;
 use super::{LOOK, Publisher};
 use crate::inventory::Inventory;
@@ -21,8 +21,17 @@ pub struct Expected {
 impl<I: Inventory> Publisher<I> {
     /// At which of the paths that `expected` names the volume is not; where it names none, those at which the volume was
     /// put. Its source has to be well.
-    pub async fn absent(&self, id: &VolumeId, expected: Expected) -> Result<Vec<PathBuf>, Error> {
+    pub async fn absent(
+        &self,
+        id: &VolumeId,
+        mut expected: Expected,
+    ) -> Result<Vec<PathBuf>, Error> {
         let volume = self.find(id).await?;
+        if Form::of(&volume) == Form::Node {
+            // Nothing is mounted there, and the kubelet names another directory than that with which it had the device staged:
+            // its own of links to it (`GetGlobalMapPath`).
+            expected.staging = None;
+        }
         let named = expected.staging.is_some() || !expected.targets.is_empty();
         let put = self.put_at(id, &volume);
         let recorded = put.staging.clone();

@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 use kube::Client;
+use tokio::sync::watch;
 use tracing::info;
 
 use super::agent::{Agent, Mounts};
@@ -10,6 +11,7 @@ use super::reload::tell;
 use super::{Ends, Tasks, serve_http, watch_configuration};
 use crate::cli::{NodeOptions, RegistrationMode};
 use crate::cluster::own_node::OwnNode;
+use crate::cluster::registered::Registered;
 use crate::csi::{IdentityService, Socket};
 use crate::inventory::Inventory;
 use crate::inventory::embedded::Embedded;
@@ -59,50 +61,119 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
             }
         }
     }
-    let own_node = OwnNode::new(client, options.node.clone());
+    let own_node = OwnNode::new(client.clone(), options.node.clone());
     let kubelets = vec![options.kubelet_dir.clone()];
     let mounts = Mounts { roots: kubelets.clone(), tenants: kubelets };
     let agent = Agent::new(&options.agent, options.node.clone(), inventory, pools, mounts)
         .of_node(own_node.uid());
     agent.restore().await?;
     agent.start(&mut tasks);
-    start(&mut tasks, &agent, &options, (own_node, socket));
+    serve(&mut tasks, &agent, &options, socket);
+    let registered = register(&mut tasks, &options, client);
+    let ready = both(&mut tasks, agent.ready.subscribe(), registered);
+    let told = ready.subscribe();
+    tasks.start("own node", Ends::First, |token| async move {
+        own_node.run(told, token).await;
+        Ok(())
+    });
     watch_configuration(&mut tasks, options.common.pools.sources(), &agent.pools, &agent.metrics);
-    serve_http(&mut tasks, http, &agent.metrics, &agent.ready);
-    drop(agent);
+    serve_http(&mut tasks, http, &agent.metrics, &ready);
+    drop((agent, ready));
     let ended = tasks.run_until_signal().await;
     ledger.close().await;
     ended
 }
 
-/// Starts the server, the registration of it, and the watch of the own Node.
-fn start(
-    tasks: &mut Tasks,
-    agent: &Agent<Ledger>,
-    options: &NodeOptions,
-    (own_node, socket): (OwnNode, Socket),
-) {
+/// Starts the server, which is ready for the kubelet's calls once everything has been found.
+fn serve(tasks: &mut Tasks, agent: &Agent<Ledger>, options: &NodeOptions, socket: Socket) {
     let driver = options.common.driver_name.clone();
-    let server = agent.server(IdentityService::new(driver.clone(), agent.ready.subscribe()));
+    let server = agent.server(IdentityService::new(driver, agent.ready.subscribe()));
     tasks.start(
         "server",
         Ends::First,
         |token| async move { Ok(server.serve(socket, token).await?) },
     );
-    let ready = agent.ready.subscribe();
-    tasks.start("own node", Ends::First, |token| async move {
-        own_node.run(ready, token).await;
-        Ok(())
-    });
-    if options.registration == RegistrationMode::Builtin {
-        let registration = kubelet::Registration::new(kubelet::Options {
-            endpoint: options.endpoint_of_kubelet().display().to_string(),
-            socket: options.registration_socket(),
-            driver,
-        });
-        tasks.start("registration", Ends::First, |token| async move {
-            registration.run(token).await;
+}
+
+/// Starts the registration, or the watch of what a sidecar makes of it; whether the driver is registered, from then on.
+fn register(tasks: &mut Tasks, options: &NodeOptions, client: Client) -> watch::Receiver<bool> {
+    let driver = options.common.driver_name.clone();
+    if options.registration != RegistrationMode::Builtin {
+        let registered = Registered::new(client, options.node.clone(), driver);
+        let told = registered.told();
+        tasks.start("registered", Ends::First, |token| async move {
+            registered.run(token).await;
             Ok(())
         });
+        return told;
+    }
+    let registration = kubelet::Registration::new(kubelet::Options {
+        endpoint: options.endpoint_of_kubelet().display().to_string(),
+        socket: options.registration_socket(),
+        driver,
+    });
+    let (mut state, registered) = (registration.state(), watch::Sender::new(false));
+    let told = registered.subscribe();
+    tasks.start("registration", Ends::First, |token| async move {
+        let follow = async {
+            while state.changed().await.is_ok() {
+                registered.send_replace(*state.borrow_and_update() == kubelet::State::Registered);
+            }
+        };
+        tokio::join!(registration.run(token), follow);
+        Ok(())
+    });
+    told
+}
+
+/// Whether both are so, from now on: an agent that the kubelet does not know, or that knows no volume yet, gets no pods.
+fn both(
+    tasks: &mut Tasks,
+    mut found: watch::Receiver<bool>,
+    mut registered: watch::Receiver<bool>,
+) -> watch::Sender<bool> {
+    let ready = watch::Sender::new(false);
+    let told = ready.clone();
+    tasks.start("agent's readiness", Ends::First, |token| async move {
+        loop {
+            let is = *found.borrow_and_update() && *registered.borrow_and_update();
+            told.send_if_modified(|was| std::mem::replace(was, is) != is);
+            // Who knew has ended, or everything does.
+            let changed = tokio::select! {
+                () = token.cancelled() => break,
+                changed = found.changed() => changed,
+                changed = registered.changed() => changed,
+            };
+            if changed.is_err() {
+                token.cancelled().await;
+                break;
+            }
+        }
+        told.send_replace(false);
+        Ok(())
+    });
+    ready
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_is_ready_while_its_volumes_are_found_and_the_kubelet_knows_it() {
+        let mut tasks = Tasks::default();
+        let (found, registered) = (watch::Sender::new(false), watch::Sender::new(false));
+        let ready = both(&mut tasks, found.subscribe(), registered.subscribe());
+        let mut told = ready.subscribe();
+
+        found.send_replace(true);
+        tokio::task::yield_now().await;
+        let unknown_to_the_kubelet = *told.borrow_and_update();
+        registered.send_replace(true);
+        let known = *told.wait_for(|ready| *ready).await.unwrap();
+        registered.send_replace(false);
+        let refused = *told.wait_for(|ready| !*ready).await.unwrap();
+
+        assert_eq!((unknown_to_the_kubelet, known, refused), (false, true, false));
     }
 }

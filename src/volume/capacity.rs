@@ -19,23 +19,44 @@ pub struct Bytes(pub u64);
 pub struct InvalidBytes(pub String);
 
 /// Suffixes of Kubernetes quantities and their factors, binary before decimal.
-const UNITS: [(&str, u64); 10] = [
+const UNITS: [(&str, u64); 12] = [
     ("Ki", 1 << 10),
     ("Mi", 1 << 20),
     ("Gi", 1 << 30),
     ("Ti", 1 << 40),
     ("Pi", 1 << 50),
+    ("Ei", 1 << 60),
     ("k", 1_000),
     ("M", 1_000_000),
     ("G", 1_000_000_000),
     ("T", 1_000_000_000_000),
     ("P", 1_000_000_000_000_000),
+    ("E", 1_000_000_000_000_000_000),
 ];
+/// How many of them are binary.
+const BINARY: usize = 6;
+
+impl Bytes {
+    /// The quantity as Kubernetes' own programs write it (Go's `resource.Quantity` in its canonical binary form), so that
+    /// who reads it as text finds what others of them wrote: the largest unit of which it is a whole number.
+    pub fn to_quantity(self) -> String {
+        // What is less than the smallest binary unit is written in decimal ones.
+        if self.0 < 1024 {
+            return if self.0 == 1000 { "1k".to_owned() } else { self.0.to_string() };
+        }
+        let mut whole = UNITS[..BINARY].iter().rev();
+        let unit = whole.find(|(_, factor)| self.0.is_multiple_of(*factor));
+        unit.map_or_else(
+            || self.0.to_string(),
+            |(unit, factor)| format!("{}{unit}", self.0 / factor),
+        )
+    }
+}
 
 impl FromStr for Bytes {
     type Err = InvalidBytes;
 
-    /// Reads a whole Kubernetes quantity: digits and an optional suffix (`Ki`…`Pi`, `k`…`P`).
+    /// Reads a whole Kubernetes quantity: digits and an optional suffix (`Ki`…`Ei`, `k`…`E`).
     fn from_str(text: &str) -> Result<Self, InvalidBytes> {
         let invalid = || InvalidBytes(text.chars().take(64).collect());
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -56,7 +77,7 @@ impl FromStr for Bytes {
 impl fmt::Display for Bytes {
     /// Writes the largest binary unit that divides the number exactly, else one with a decimal for people: `10Gi`, `1.9Ti`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS[..5].iter().rev().find(|(_, factor)| self.0 >= *factor);
+        let unit = UNITS[..BINARY].iter().rev().find(|(_, factor)| self.0 >= *factor);
         match unit {
             None => write!(formatter, "{}", self.0),
             Some((unit, factor)) if self.0.is_multiple_of(*factor) => {
@@ -127,13 +148,39 @@ mod tests {
 
     #[test]
     fn quantities_read_as_kubernetes_reads_them() {
-        for (text, bytes) in
-            [("0", 0), ("1Ki", 1024), ("10Gi", 10 << 30), ("2T", 2_000_000_000_000)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1Ki", 1024),
+            ("10Gi", 10 << 30),
+            ("1Ei", 1 << 60),
+            ("2T", 2_000_000_000_000),
+        ] {
             assert_eq!(text.parse(), Ok(Bytes(bytes)));
         }
         for wrong in ["", "Gi", "-1", "1.5Gi", "1 Gi", "1gi", "1GiB", "99999999999P", "１"] {
             assert!(wrong.parse::<Bytes>().is_err(), "{wrong:?} was taken");
+        }
+    }
+
+    #[test]
+    fn quantities_are_written_as_kubernetes_programs_write_them() {
+        // What Go prints of resource.NewQuantity(NUMBER, resource.BinarySI).
+        for (number, text) in [
+            (0, "0"),
+            (512, "512"),
+            (1000, "1k"),
+            (1023, "1023"),
+            (1024, "1Ki"),
+            (2000, "2000"),
+            (1536, "1536"),
+            (640 << 20, "640Mi"),
+            (1025 << 20, "1025Mi"),
+            (10 << 30, "10Gi"),
+            (3 << 60, "3Ei"),
+            ((10 << 30) + 1, "10737418241"),
+        ] {
+            assert_eq!(Bytes(number).to_quantity(), text);
+            assert_eq!(text.parse(), Ok(Bytes(number)));
         }
     }
 

@@ -225,6 +225,18 @@ impl LocalVolume {
         (!self.is_node_gone() || status.published != self.status.published).then_some(status)
     }
 
+    /// What this record becomes by another one of the volume, which says that its Node is gone. Absent where that is
+    /// known, and where this one saw the volume on another Node: none comes back under a UID that is gone.
+    pub fn gone_with(&self, other: &Self) -> Option<Status> {
+        let is_same_node = self.status.node_uid == other.status.node_uid;
+        if !other.is_node_gone() || self.is_node_gone() || !is_same_node {
+            return None;
+        }
+        let mut status = self.status.clone();
+        status.conditions.healthy = other.status.conditions.healthy.clone();
+        Some(status)
+    }
+
     /// Whether [`LocalVolume::node_gone`] was recorded.
     pub fn is_node_gone(&self) -> bool {
         self.status.conditions.healthy.reason == HealthReason::NodeGone

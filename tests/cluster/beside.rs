@@ -47,7 +47,7 @@ async fn a_local_volume_that_is_made_by_hand_keeps_its_data_and_berth_its_own_di
     let cluster = Cluster::with_disks().await;
     // A file system of its own, and one that a volume of the pool lies on too.
     cluster.on_node_a(
-        "mkdir -p /mnt/other /mnt/shared && mount -t tmpfs other /mnt/other && mount -t tmpfs shared /mnt/shared && \
+        "umount -l /mnt/other /mnt/shared 2>/dev/null; mkdir -p /mnt/other /mnt/shared && mount -t tmpfs other /mnt/other && mount -t tmpfs shared /mnt/shared && \
          mkdir -p /mnt/other/x /mnt/shared/own /mnt/shared/berth /mnt/fast-disks/v6 && \
          mount --bind /mnt/shared/berth /mnt/fast-disks/v6",
     );

@@ -16,6 +16,9 @@ const FORMATTED: &str = "storageClassName: formatted, accessModes: [ReadWriteOnc
 /// A claim that one pod has alone.
 const ALONE: &str = "storageClassName: fast-disks, accessModes: [ReadWriteOncePod]";
 
+/// What kubectl is asked for the size that the claim `data` has.
+const GRANTED: [&str; 5] = ["get", "pvc", "data", "-o", "jsonpath={.status.capacity.storage}"];
+
 /// A pod's volume `data`, with more to it.
 fn data(more: &str) -> String {
     format!("volumes: [{{name: data, persistentVolumeClaim: {{claimName: data{more}}}}}]")
@@ -28,6 +31,28 @@ impl Cluster {
         let device = self.plug("node-a", pool, "d1", mebibytes);
         self.available(1).await;
         device
+    }
+
+    /// Waits until the agent has seen that a volume is as large as this.
+    async fn grown(&self, mebibytes: u64) {
+        eventually("the volume has grown", async || {
+            let mut volumes = self.local_volumes().await.into_iter();
+            volumes.find(|volume| volume.claim.is_some() && volume.mebibytes == mebibytes)
+        })
+        .await;
+    }
+
+    /// Makes the claim `data` ask for another size.
+    fn ask_for(&self, size: &str) {
+        let patch =
+            format!(r#"{{"spec": {{"resources": {{"requests": {{"storage": "{size}"}}}}}}}}"#);
+        self.kubectl(&["patch", "pvc", "data", "-p", &patch]);
+    }
+
+    /// Waits until the claim `data` has this size.
+    async fn granted(&self, size: &str) {
+        let has = async || (self.kubectl(&GRANTED) == size).then_some(());
+        eventually(&format!("the claim has {size}"), has).await;
     }
 
     /// What the command in the pod says when it fails, which it must.
@@ -237,15 +262,9 @@ async fn a_claim_grows_with_its_device_under_a_running_pod() {
     let small = size(&cluster);
 
     device.grow(480);
-    eventually("the volume has grown", async || {
-        cluster.local_volumes().await.into_iter().find(|volume| volume.mebibytes == 480)
-    })
-    .await;
-    let more = r#"{"spec": {"resources": {"requests": {"storage": "480Mi"}}}}"#;
-    cluster.kubectl(&["patch", "pvc", "data", "-p", more]);
-    let told = ["get", "pvc", "data", "-o", "jsonpath={.status.capacity.storage}"];
-    eventually("the claim has grown", async || (cluster.kubectl(&told) == "480Mi").then_some(()))
-        .await;
+    cluster.grown(480).await;
+    cluster.ask_for("480Mi");
+    cluster.granted("480Mi").await;
 
     let large = size(&cluster);
     assert!(small < 320 && large > small + 140, "{small} MiB became {large} MiB");
@@ -253,5 +272,25 @@ async fn a_claim_grows_with_its_device_under_a_running_pod() {
     let after = cluster.running("writer").await;
     assert_eq!(after.metadata.uid, before.metadata.uid);
     assert_eq!(after.status.unwrap().container_statuses.unwrap()[0].restart_count, 0);
+    cluster.clear().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_asks_for_more_than_there_is_says_so_and_may_ask_for_less() {
+    let cluster = Cluster::with_disks().await;
+    cluster.apply(&(claim("data", "100Mi") + &pod("writer", ON_NODE_A, WRITE)));
+    cluster.running("writer").await;
+    let volume = cluster.held_by("data").await;
+
+    cluster.ask_for("200Mi");
+    let refused = cluster.event("data", "resize").await;
+    let after_refusal = cluster.kubectl(&GRANTED);
+    cluster.on_node(&volume.node, &["mount", "-o", "remount,size=160M", &volume.path]);
+    cluster.grown(160).await;
+    cluster.ask_for("160Mi");
+    cluster.granted("160Mi").await;
+
+    assert_eq!(after_refusal, "128Mi", "{refused}");
+    assert_eq!(cluster.in_pod("writer", &["cat", "/data/file"]), "of-the-first-tenant\n");
     cluster.clear().await;
 }

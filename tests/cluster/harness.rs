@@ -36,9 +36,19 @@ impl Cluster {
     /// The running cluster, with Berth's chart installed as it stands.
     pub(crate) async fn with_berth() -> Self {
         let cluster = Self::connect().await;
-        let manifests = success(script("render").args(["-f", "tests/cluster/values.yaml"]));
-        cluster.apply(&manifests);
+        cluster.install(&[]);
         cluster
+    }
+
+    /// Installs the chart, with more flags of Helm's, and waits until what runs is what they say.
+    pub(crate) fn install(&self, flags: &[&str]) {
+        let mut render = script("render");
+        render.args(["-f", "tests/cluster/values.yaml"]).args(flags);
+        self.apply(&success(&mut render));
+        for workload in ["daemonset/berth-node", "deployment/berth-controller"] {
+            let rollout = ["rollout", "status", "-n", NAMESPACE, workload, "--timeout=120s"];
+            self.kubectl(&rollout);
+        }
     }
 
     async fn connect() -> Self {

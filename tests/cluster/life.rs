@@ -3,9 +3,8 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::storage::v1::CSIStorageCapacity;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams};
 use kube::runtime::conditions::is_pod_running;
-use serde_json::json;
 
 use crate::disks::{DISKS, NODES, Volume};
 use crate::harness::{Cluster, NAMESPACE, eventually};
@@ -93,39 +92,6 @@ async fn the_next_claim_finds_nothing_of_the_one_before() {
     assert_eq!(on_host, "");
     assert_eq!((next.name, next.uid), (volume.name, volume.uid));
     assert_eq!(found, "");
-    cluster.clear().await;
-}
-
-#[tokio::test]
-async fn deleted_volumes_come_back_with_their_claims_and_nothing_is_wiped() {
-    let cluster = Cluster::with_disks().await;
-    cluster.apply(&(claim("data", "100Mi") + &pod("writer", ON_NODE_A, WRITE)));
-    let before = cluster.running("writer").await;
-    let held = cluster.held_by("data").await;
-    let volumes = cluster.local_volumes().await;
-
-    let objects = Cluster::volumes(&cluster.client);
-    let stripped = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-    for volume in &volumes {
-        objects.delete(&volume.name, &DeleteParams::default()).await.unwrap();
-        // One that nobody has is gone by now.
-        let _ = objects.patch(&volume.name, &PatchParams::default(), &stripped).await;
-    }
-    let back = eventually("all volumes are back", async || {
-        let now = cluster.local_volumes().await;
-        let old = |volume: &Volume| volumes.iter().any(|before| before.uid == volume.uid);
-        (now.len() == volumes.len() && !now.iter().any(old)).then_some(now)
-    })
-    .await;
-
-    let but_for_uid = |volumes: &[Volume]| {
-        let part = |volume: &Volume| Volume { uid: String::new(), ..volume.clone() };
-        volumes.iter().map(part).collect::<Vec<_>>()
-    };
-    assert_eq!(but_for_uid(&back), but_for_uid(&volumes));
-    assert_eq!(cluster.in_pod("writer", &["cat", "/data/file"]), "of-the-first-tenant\n");
-    assert_eq!(cluster.on_node(&held.node, &["ls", &held.path]), "file\n");
-    assert_eq!(cluster.running("writer").await.metadata.uid, before.metadata.uid);
     cluster.clear().await;
 }
 

@@ -6,17 +6,23 @@
     reason = "a test panics where something is not as it must be"
 )]
 
+mod agent;
 mod beside;
 mod devices;
 mod disks;
 mod faults;
 mod features;
 mod harness;
+mod health;
 mod life;
+mod lost_node;
+mod machines;
 mod manifests;
 mod nodes;
 mod permissions;
 mod reboot;
+mod rebuilt;
+mod registration;
 mod release;
 mod restarts;
 mod tenants;

@@ -3,12 +3,13 @@
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, eventually, volume_of};
+use crate::harness::{Cluster, NAMESPACE, eventually, volume_of};
 
 /// Fails unless the API server refused for lack of permission, with a message that has `part`.
 #[track_caller]
@@ -131,6 +132,29 @@ async fn an_agent_takes_the_start_up_taint_off_its_own_node_and_changes_nothing_
 }
 
 #[tokio::test]
+async fn an_agent_cannot_take_the_lead_of_the_controllers_nor_a_claims_name() {
+    let cluster = Cluster::with_berth().await;
+    let agent = cluster.agent_on("node-a").await;
+    let (all, own): (Api<Lease>, Api<Lease>) =
+        (Api::namespaced(cluster.client.clone(), NAMESPACE), Api::namespaced(agent, NAMESPACE));
+    let lead = eventually("somebody leads", async || all.get_opt("berth-dev").await.unwrap()).await;
+    let mut taken = lead.clone();
+    taken.spec.get_or_insert_default().holder_identity = Some("node-a".to_owned());
+    let metadata = ObjectMeta { name: Some("berth-claim-0".into()), ..ObjectMeta::default() };
+    let reservation = Lease { metadata, spec: None };
+
+    let replaced = own.replace("berth-dev", &PostParams::default(), &taken).await;
+    let deleted = own.delete("berth-dev", &DeleteParams::default()).await;
+    let reserved = own.create(&PostParams::default(), &reservation).await;
+
+    assert_refused(replaced, "cannot update resource");
+    assert_refused(deleted, "cannot delete resource");
+    assert_refused(reserved, "cannot create resource");
+    let still = all.get("berth-dev").await.unwrap();
+    assert_eq!(still.metadata.uid, lead.metadata.uid);
+}
+
+#[tokio::test]
 async fn roles_allow_what_is_needed_and_no_more() {
     let cluster = Cluster::with_berth().await;
     let node = cluster.account("berth-node", None).await;
@@ -139,6 +163,7 @@ async fn roles_allow_what_is_needed_and_no_more() {
         (&node, "watch", "berth.dev", "localvolumes", ""),
         (&node, "patch", "berth.dev", "localvolumes/status", ""),
         (&node, "patch", "", "nodes", ""),
+        (&node, "get", "coordination.k8s.io", "leases", "berth-system"),
         (&controller, "watch", "berth.dev", "localvolumes", ""),
         (&controller, "create", "coordination.k8s.io", "leases", "berth-system"),
         (&controller, "patch", "storage.k8s.io", "csistoragecapacities", "berth-system"),
@@ -148,13 +173,17 @@ async fn roles_allow_what_is_needed_and_no_more() {
     let refused = [
         (&node, "get", "", "secrets", ""),
         (&node, "list", "", "pods", ""),
-        (&node, "list", "", "nodes", ""),
         (&node, "update", "", "nodes", ""),
         (&node, "patch", "", "nodes/status", ""),
         (&node, "get", "", "persistentvolumes", ""),
         (&node, "get", "", "persistentvolumeclaims", ""),
         (&node, "deletecollection", "berth.dev", "localvolumes", ""),
-        (&node, "get", "coordination.k8s.io", "leases", "berth-system"),
+        (&node, "list", "coordination.k8s.io", "leases", "berth-system"),
+        (&node, "create", "coordination.k8s.io", "leases", "berth-system"),
+        (&node, "update", "coordination.k8s.io", "leases", "berth-system"),
+        (&node, "patch", "coordination.k8s.io", "leases", "berth-system"),
+        (&node, "delete", "coordination.k8s.io", "leases", "berth-system"),
+        (&node, "get", "coordination.k8s.io", "leases", "kube-system"),
         (&controller, "get", "", "secrets", ""),
         (&controller, "list", "", "pods", ""),
         (&controller, "patch", "", "nodes", ""),

@@ -280,6 +280,11 @@ impl Known<'_> {
     /// Whether its record is dropped now.
     pub(super) fn goes(&self) -> bool {
         let Whereabouts::Away { reason, .. } = &self.whereabouts else { return false };
+        let (spec, status) = (&self.volume.spec, &self.volume.status);
+        // Its machine was given up, and so was its tenant: what comes of it is found anew.
+        if self.volume.is_node_gone() && spec.claim.is_none() && status.published.is_empty() {
+            return true;
+        }
         // Without its record the empty directory beneath its mount would be offered.
         if self.is_bared {
             return false;

@@ -29,6 +29,10 @@ pub(super) fn set_away(
         plan.changes.push(Change::Remove(name));
         return;
     }
+    // That says why it is away, and is said by the controller.
+    if volume.is_node_gone() {
+        return;
+    }
     let mut status = volume.status.clone();
     let healthy = Condition { status: false, reason, message: message.to_owned(), since: now };
     status.conditions.healthy = said(&volume.status.conditions.healthy, healthy);
@@ -119,6 +123,9 @@ fn healthy(
     world: World<'_>,
 ) -> Condition<HealthReason> {
     let was = &volume.status.conditions.healthy;
+    if volume.is_node_gone() && !world.is_on_a_new_node(volume) {
+        return was.clone();
+    }
     let (reason, message) = match world.findings.get(&volume.name) {
         // A probe looks where the volume was recorded, and a moment later than the scan; the scan is what counts.
         Some(finding)

@@ -1,5 +1,6 @@
 pub(crate) mod world;
 
+mod gone;
 mod lost;
 mod rules;
 mod sizes;

@@ -55,7 +55,7 @@ impl Kubernetes {
                     Some(Event::Removed(..)) => {}
                     None => return,
                 },
-                _ = turns.tick() => self.tell_swept(self.sweep(&mut missing).await),
+                _ = turns.tick() => tell(self.sweep(&mut missing).await),
             }
         }
     }
@@ -70,19 +70,6 @@ impl Kubernetes {
         };
         if let Some(ended) = before.filter(|before| Some(before) != held.as_ref()) {
             self.tidy(&ended, &volume.name, *version).await;
-        }
-    }
-
-    fn tell_swept(&self, swept: Result<Swept, Error>) {
-        match swept {
-            Ok(Swept { deleted: 0, made: 0 }) => {}
-            Ok(Swept { deleted, made }) => {
-                tracing::info!(deleted, made, "reservations of claims were swept");
-            }
-            Err(error) => {
-                let error = sentence(&error);
-                tracing::warn!(error, "reservations of claims are swept later");
-            }
         }
     }
 
@@ -136,6 +123,19 @@ impl Kubernetes {
             Ok(entry) if reservation.wish.is_past(&entry) => Fate::Dead,
             Err(Failure::Missing) => Fate::Missing,
             Ok(_) | Err(_) => Fate::Stands,
+        }
+    }
+}
+
+fn tell(swept: Result<Swept, Error>) {
+    match swept {
+        Ok(Swept { deleted: 0, made: 0 }) => {}
+        Ok(Swept { deleted, made }) => {
+            tracing::info!(deleted, made, "reservations of claims were swept");
+        }
+        Err(error) => {
+            let error = sentence(&error);
+            tracing::warn!(error, "reservations of claims are swept later");
         }
     }
 }

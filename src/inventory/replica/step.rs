@@ -15,6 +15,8 @@ pub(super) enum Step {
     Publish(Box<LocalVolume>),
     /// Something was decided, and the ledger learns it.
     Take,
+    /// The controller said that the node is gone, and the ledger learns it.
+    Mourn,
     /// Something was seen, and the remote store learns it.
     Tell(Box<Status>),
     /// The remote store was set back to an earlier tenancy, as by an old backup. It learns all of it anew.
@@ -24,7 +26,7 @@ pub(super) enum Step {
 /// The next step, from what each of them has.
 ///
 /// The remote store decides and the ledger sees. Only a tenancy never goes back, whoever says so: the id of a tenancy
-/// that has begun must not be given to another tenant.
+/// that has begun must not be given to another tenant. And of what is seen it is the controller that sees a node go.
 pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&Recorded>) -> Step {
     let deleting = remote.is_some_and(|remote| remote.deleting);
     match (ledger, remote.map(|remote| &remote.volume)) {
@@ -35,6 +37,7 @@ pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&Recorded>) -> S
         }
         (Some(ledger), Some(remote)) if remote.spec != ledger.spec => Step::Take,
         (Some(ledger), Some(_)) if deleting => Step::Publish(Box::new(ledger.clone())),
+        (Some(ledger), Some(remote)) if ledger.gone_with(remote).is_some() => Step::Mourn,
         (Some(ledger), Some(remote)) if remote.status != ledger.status => {
             Step::Tell(Box::new(ledger.status.clone()))
         }
@@ -89,6 +92,26 @@ mod tests {
         assert_eq!(next(None, Some(&deleted)), Step::Adopt);
         assert_eq!(next(Some(&available()), Some(&deleted)), Step::Take);
         assert_eq!(next(Some(&told), Some(&deleted)), Step::Publish(Box::new(told.clone())));
+    }
+
+    #[test]
+    fn the_ledger_learns_that_its_node_is_gone_unless_the_volume_was_seen_on_another() {
+        let seen_on = |uid: &str, mut volume: LocalVolume| {
+            volume.status.node_uid = Some(uid.into());
+            volume
+        };
+        let known = seen_on("uid-1", claimed_by("pvc-1"));
+        let gone = known.node_gone(jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let gone = LocalVolume { status: gone, ..known.clone() };
+        let again = seen_on("uid-2", claimed_by("pvc-1"));
+
+        assert_eq!(next(Some(&known), Some(&at(&gone))), Step::Mourn);
+        let learnt = LocalVolume { status: known.gone_with(&gone).unwrap(), ..known };
+        assert_eq!(next(Some(&learnt), Some(&at(&gone))), Step::Nothing);
+        assert_eq!(
+            next(Some(&again), Some(&at(&gone))),
+            Step::Tell(Box::new(again.status.clone()))
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::super::{Error, Event, Inventory, Recorded};
 use super::Replica;
 use super::step::{self, Step};
-use crate::volume::VolumeName;
+use crate::volume::{LocalVolume, VolumeName};
 
 /// Volumes that are settled at once: what a store answers side by side, and no more than it likes.
 const LANES: usize = 16;
@@ -221,6 +221,11 @@ async fn act<R: Inventory>(
             // Also where nothing was seen: what people read of the volume follows from what was decided too.
             replica.remote.observe(name, remote.version, status).await.map(Some)
         }
+        (Step::Mourn, Some(remote)) => {
+            let gone = |volume: &LocalVolume| volume.gone_with(&remote.volume);
+            replica.ledger.modify_status(name, gone).await?;
+            Ok(Some(remote))
+        }
         (Step::Tell(status), Some(remote)) => {
             replica.remote.observe(name, remote.version, *status).await.map(Some)
         }
@@ -230,7 +235,8 @@ async fn act<R: Inventory>(
             replica.remote.add(*volume).await.map(Some)
         }
         // Those come of a remote record, and this of agreement.
-        (Step::Take | Step::Tell(_) | Step::Replace(_), None) | (Step::Nothing, _) => Ok(None),
+        (Step::Take | Step::Mourn | Step::Tell(_) | Step::Replace(_), None)
+        | (Step::Nothing, _) => Ok(None),
     }
 }
 

@@ -95,6 +95,7 @@ pub(crate) fn full(mut seen: Seen) -> Seen {
 /// A node with pools that accept everything.
 pub(crate) struct Host {
     pub(crate) node: NodeName,
+    pub(crate) node_uid: Option<String>,
     pub(crate) pools: Pools,
     pub(crate) findings: BTreeMap<VolumeName, Finding>,
     pub(crate) recorded: Vec<LocalVolume>,
@@ -106,6 +107,7 @@ impl Host {
         let pools = ["fast", "slow"].map(|name| (name.parse().unwrap(), pool(name)));
         Self {
             node: "node-a".parse().unwrap(),
+            node_uid: None,
             pools: pools.into(),
             findings: BTreeMap::new(),
             recorded: Vec::new(),
@@ -120,7 +122,7 @@ impl Host {
     pub(crate) fn plan(&self, found: &Found) -> Plan {
         let world = World {
             node: &self.node,
-            node_uid: None,
+            node_uid: self.node_uid.as_deref(),
             pools: &self.pools,
             findings: &self.findings,
             tenants: &[PathBuf::from("/kubelet")],
