@@ -108,7 +108,7 @@ impl Cluster {
     }
 
     /// What the nodes' disks have in their files, by node and path.
-    fn files(&self) -> BTreeMap<(String, String), String> {
+    fn written(&self) -> BTreeMap<(String, String), String> {
         let script = "cd /mnt/fast-disks && for file in */file; do [ ! -e $file ] || echo $file $(cat $file); done";
         let mut files = BTreeMap::new();
         for node in NODES {
@@ -160,10 +160,10 @@ async fn a_storm_of_claims_and_running_pods_outlast_the_restart_of_all_around_th
         Some((pod, _)) if claim.starts_with("storm") => pod.to_owned(),
         _ => "started".to_owned(),
     };
-    let written = now.iter().filter_map(|volume| {
+    let expected = now.iter().filter_map(|volume| {
         Some(((volume.node.clone(), volume.path.clone()), writer(volume.claim.as_ref()?)))
     });
-    assert_eq!(cluster.files(), written.collect());
+    assert_eq!(cluster.written(), expected.collect());
     let lives = cluster.lives().await;
     assert!(steady.iter().all(|(name, life)| lives.get(name) == Some(life)), "{lives:?}");
     assert!(lives.values().all(|(_, restarts)| *restarts == 0), "{lives:?}");
