@@ -112,7 +112,7 @@ impl Cluster {
     }
 
     /// Waits until the claim's volume is Lost since its node is gone, and its people were told.
-    async fn lost(&self, claim: &str) -> Volume {
+    async fn lost_for(&self, claim: &str) -> Volume {
         let lost = eventually("the claimed volume is lost", async || {
             let mut volumes = self.local_volumes().await.into_iter();
             volumes.find(|volume| volume.claim.as_deref() == Some(claim) && volume.phase == "Lost")
@@ -156,7 +156,7 @@ async fn a_node_that_is_back_after_the_grace_period_with_its_disks_still_has_wha
     let before = cluster.node_uid("node-b").await;
 
     cluster.kubectl(&["delete", "node", "node-b"]);
-    cluster.lost("data-kept-0").await;
+    cluster.lost_for("data-kept-0").await;
     cluster.restart_kubelet("node-b");
     let uid = cluster.new_node("node-b", &before).await;
     cluster.seen_on(&uid).await;
@@ -183,7 +183,7 @@ async fn claims_on_a_lost_node_stay_unless_their_class_says_otherwise_and_anothe
 
     cluster.power("off", "node-b");
     cluster.kubectl(&["delete", "node", "node-b"]);
-    let lost = cluster.lost("data-kept-0").await;
+    let lost = cluster.lost_for("data-kept-0").await;
     cluster.event(bound.spec.unwrap().volume_name.as_ref().unwrap(), &gone(&kept)).await;
     cluster.event("data-recovering-0", &gone(&given_up)).await;
     cluster.wait_for(cluster.stateful_pods(), "recovering-0", is_deleted(&old)).await;

@@ -12,7 +12,7 @@ const ANOTHER: &str = "pools.more.path=/mnt/more";
 
 impl Cluster {
     /// Applies the chart with these values beside the scenarios' own.
-    fn install(&self, values: &[&str]) {
+    fn apply_chart(&self, values: &[&str]) {
         let mut render = script("render");
         self.apply(&success(render.args(["-f", "tests/cluster/values.yaml"]).args(values)));
     }
@@ -90,9 +90,9 @@ async fn a_changed_pool_is_taken_up_without_a_restart_and_volumes_in_use_are_not
     let generations = cluster.generations().await;
     let agents = cluster.uids("node");
 
-    cluster.install(&[]);
+    cluster.apply_chart(&[]);
     let unchanged = cluster.generations().await;
-    cluster.install(&["--set-json", NARROWED]);
+    cluster.apply_chart(&["--set-json", NARROWED]);
     cluster.hurry("narrowed");
     let chosen = ["v1", "v2", "v3"].map(|name| format!("/mnt/fast-disks/{name}"));
     let paths = NODES.map(|node| chosen.iter().map(move |path| (node, path.as_str()))).into_iter();
@@ -108,7 +108,7 @@ async fn a_changed_pool_is_taken_up_without_a_restart_and_volumes_in_use_are_not
     assert!(mounts[0].contains("noexec") && !mounts[1].contains("noexec"), "{mounts:?}");
     eventually("nothing else is used", async || (used(&cluster).await == before).then_some(()))
         .await;
-    cluster.install(&[]);
+    cluster.apply_chart(&[]);
     cluster.hurry("restored");
     eventually("the pool offers all of its disks again", async || {
         let free = cluster.local_volumes().await;
@@ -125,7 +125,7 @@ async fn a_new_pool_restarts_agents_alone_and_a_new_image_all_of_berth_and_no_po
     let (agents, controllers) = (cluster.uids("node"), cluster.uids("controller"));
     let known = identities(&cluster.local_volumes().await);
 
-    cluster.install(&["--set", ANOTHER]);
+    cluster.apply_chart(&["--set", ANOTHER]);
     cluster.wait_for_rollout();
     let another = (cluster.generations().await[1], cluster.uids("controller"));
     let next_agents = cluster.uids("node");
@@ -145,7 +145,7 @@ async fn a_new_pool_restarts_agents_alone_and_a_new_image_all_of_berth_and_no_po
             &[&tag[..], &["--force", "berth.dev/berth:dev", "berth.dev/berth:next"]].concat(),
         );
     }
-    cluster.install(&["--set", ANOTHER, "--set", "image.tag=next"]);
+    cluster.apply_chart(&["--set", ANOTHER, "--set", "image.tag=next"]);
     cluster.wait_for_rollout();
     cluster.mount("node-a", "v6", 16);
     let more = known.len() + 1;
@@ -161,7 +161,7 @@ async fn a_new_pool_restarts_agents_alone_and_a_new_image_all_of_berth_and_no_po
     assert_ne!(cluster.uids("controller"), controllers);
     assert_eq!(used(&cluster).await, before);
     assert!(known.iter().all(|volume| now.contains(volume)), "{now:?}");
-    cluster.install(&[]);
+    cluster.apply_chart(&[]);
     cluster.wait_for_rollout();
     cluster.clear().await;
 }
