@@ -91,9 +91,10 @@ var _ = ginkgo.ReportAfterSuite("everything that was asked for has run", func(re
 			wrong = append(wrong, "has not run, if there is such a spec at all: "+name)
 		}
 	}
+	fmt.Println()
 	for _, r := range reasons {
 		if r.specs > 0 {
-			fmt.Printf("\nleft out: %3d  %s\n", r.specs, r.text)
+			fmt.Printf("left out: %3d  %s\n", r.specs, r.text)
 		}
 		for _, p := range r.patterns {
 			if !p.used && focus.String() == ours {
