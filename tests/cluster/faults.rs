@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 
 use crate::disks::Volume;
-use crate::harness::{Cluster, NAMESPACE, eventually, script, success};
+use crate::harness::{Cluster, NAMESPACE, eventually};
 use crate::tenants::{claim, pod_of, spec_of};
 
 /// The agent of a node, as its command line begins.
@@ -49,11 +49,6 @@ impl Cluster {
             (self.file_of(volume) == "started\n".repeat(times)).then_some(())
         })
         .await;
-    }
-
-    /// Cuts (`off`) or restores (`on`) the power of a node, or of a part of the control plane.
-    pub(crate) fn power(&self, switch: &str, name: &str) {
-        success(script("power").env("BERTH_CLUSTER_STATE", &self.state).args([switch, name]));
     }
 
     /// Kills a daemon of the node, whose process 1 starts it again, and waits until another one runs.
@@ -130,13 +125,6 @@ impl Cluster {
         let agents = agents.get("berth-node").await.unwrap().metadata.generation;
         let controllers = controllers.get("berth-controller").await.unwrap().metadata.generation;
         [agents.unwrap(), controllers.unwrap()]
-    }
-
-    /// Waits until all of Berth runs as it was applied last.
-    pub(crate) fn wait_for_rollout(&self) {
-        for part in ["daemonset/berth-node", "deployment/berth-controller"] {
-            self.kubectl(&["-n", NAMESPACE, "rollout", "status", part, "--timeout=180s"]);
-        }
     }
 }
 

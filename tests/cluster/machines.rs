@@ -8,9 +8,9 @@ use kube::Api;
 use crate::harness::{Cluster, script, success};
 
 impl Cluster {
-    /// Cuts the power of a node, or brings it back.
-    pub(crate) fn power(&self, what: &str, node: &str) {
-        success(script("power").env("BERTH_CLUSTER_STATE", &self.state).args([what, node]));
+    /// Cuts the power of a node or ends a part of the control plane (`off`), or brings it back (`on`).
+    pub(crate) fn power(&self, what: &str, name: &str) {
+        success(script("power").env("BERTH_CLUSTER_STATE", &self.state).args([what, name]));
     }
 
     /// Kills the node's kubelet, which its process 1 starts again.

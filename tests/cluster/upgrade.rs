@@ -2,7 +2,7 @@
 
 use crate::disks::{DISKS, NODES, Volume};
 use crate::faults::{Lives, identities, steady};
-use crate::harness::{Cluster, NAMESPACE, eventually, script, success};
+use crate::harness::{Cluster, NAMESPACE, eventually};
 
 /// The pool of the scenarios with a narrower choice of disks, and more options of mounts.
 const NARROWED: &str =
@@ -11,12 +11,6 @@ const NARROWED: &str =
 const ANOTHER: &str = "pools.more.path=/mnt/more";
 
 impl Cluster {
-    /// Applies the chart with these values beside the scenarios' own.
-    fn install(&self, values: &[&str]) {
-        let mut render = script("render");
-        self.apply(&success(render.args(["-f", "tests/cluster/values.yaml"]).args(values)));
-    }
-
     /// The options of the volume's mount for the pod of this UID, as its node has it.
     fn mount_on(&self, node: &str, uid: &str) -> String {
         let mount = format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/");
@@ -72,7 +66,6 @@ async fn used(cluster: &Cluster) -> Used {
 /// The chart as it stands, all of it running, and a pod on each node that uses the disk `v1`.
 async fn with_users() -> (Cluster, Used) {
     let cluster = Cluster::with_disks().await;
-    cluster.wait_for_rollout();
     for node in NODES {
         cluster.apply(&steady(node, node));
         cluster.running(node).await;
@@ -126,7 +119,6 @@ async fn a_new_pool_restarts_agents_alone_and_a_new_image_all_of_berth_and_no_po
     let known = identities(&cluster.local_volumes().await);
 
     cluster.install(&["--set", ANOTHER]);
-    cluster.wait_for_rollout();
     let another = (cluster.generations().await[1], cluster.uids("controller"));
     let next_agents = cluster.uids("node");
     let after_another = used(&cluster).await;
@@ -146,7 +138,6 @@ async fn a_new_pool_restarts_agents_alone_and_a_new_image_all_of_berth_and_no_po
         );
     }
     cluster.install(&["--set", ANOTHER, "--set", "image.tag=next"]);
-    cluster.wait_for_rollout();
     cluster.mount("node-a", "v6", 16);
     let more = known.len() + 1;
     eventually("the new agent finds a new disk", async || {
@@ -162,6 +153,5 @@ async fn a_new_pool_restarts_agents_alone_and_a_new_image_all_of_berth_and_no_po
     assert_eq!(used(&cluster).await, before);
     assert!(known.iter().all(|volume| now.contains(volume)), "{now:?}");
     cluster.install(&[]);
-    cluster.wait_for_rollout();
     cluster.clear().await;
 }
