@@ -126,13 +126,6 @@ impl Cluster {
         let controllers = controllers.get("berth-controller").await.unwrap().metadata.generation;
         [agents.unwrap(), controllers.unwrap()]
     }
-
-    /// Waits until all of Berth runs as it was applied last.
-    pub(crate) fn wait_for_rollout(&self) {
-        for part in ["daemonset/berth-node", "deployment/berth-controller"] {
-            self.kubectl(&["-n", NAMESPACE, "rollout", "status", part, "--timeout=180s"]);
-        }
-    }
 }
 
 fn life(pod: Pod) -> Option<(String, (String, i32))> {

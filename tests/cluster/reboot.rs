@@ -40,7 +40,7 @@ impl Cluster {
     }
 
     /// Waits until the volume is lost, and returns what it says of itself.
-    async fn lost(&self, volume: &Volume) -> String {
+    async fn says_lost(&self, volume: &Volume) -> String {
         eventually(&format!("{} is lost", volume.name), async || {
             let object = Self::volumes(&self.client).get(&volume.name).await.ok()?;
             let phase = object.data.pointer("/status/phase").and_then(Value::as_str);
@@ -79,7 +79,7 @@ async fn after_a_reboot_no_pod_starts_on_what_lies_beneath_a_missing_mount() {
 
     cluster.power("off", "node-a");
     cluster.power("on", "node-a");
-    let said = [cluster.lost(&disk).await, cluster.lost(&memory).await];
+    let said = [cluster.says_lost(&disk).await, cluster.says_lost(&memory).await];
     let told = [cluster.event("disk", ADVICE).await, cluster.event("memory", ADVICE).await];
     let beneath = [cluster.file_of(&disk), cluster.file_of(&memory)];
     cluster.on_node("node-a", &["sh", "-c", MOUNT]);
@@ -112,7 +112,7 @@ async fn another_disk_at_the_same_path_is_another_volume(cluster: &Cluster, lost
     cluster.until_started(&next, 1).await;
     cluster.give_up("memory").await;
     // Whose data it had does not matter any more. It was never wiped, though, and so is offered to nobody.
-    let kept = cluster.lost(lost).await;
+    let kept = cluster.says_lost(lost).await;
     cluster.forget(lost).await;
     eventually("the lost volume is forgotten", async || {
         let volumes = cluster.local_volumes().await;

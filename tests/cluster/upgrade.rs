@@ -2,7 +2,7 @@
 
 use crate::disks::{DISKS, NODES, Volume};
 use crate::faults::{Lives, identities, steady};
-use crate::harness::{Cluster, NAMESPACE, eventually, script, success};
+use crate::harness::{Cluster, NAMESPACE, eventually};
 
 /// The pool of the scenarios with a narrower choice of disks, and more options of mounts.
 const NARROWED: &str =
@@ -72,7 +72,6 @@ async fn used(cluster: &Cluster) -> Used {
 /// The chart as it stands, all of it running, and a pod on each node that uses the disk `v1`.
 async fn with_users() -> (Cluster, Used) {
     let cluster = Cluster::with_disks().await;
-    cluster.wait_for_rollout();
     for node in NODES {
         cluster.apply(&steady(node, node));
         cluster.running(node).await;
