@@ -8,9 +8,9 @@ use kube::Api;
 use crate::harness::{Cluster, script, success};
 
 impl Cluster {
-    /// Cuts (`off`) the power of a node, or of a part of the control plane, or brings it back (`on`).
-    pub(crate) fn power(&self, switch: &str, name: &str) {
-        success(script("power").env("BERTH_CLUSTER_STATE", &self.state).args([switch, name]));
+    /// Cuts the power of a node or ends a part of the control plane (`off`), or brings it back (`on`).
+    pub(crate) fn power(&self, what: &str, name: &str) {
+        success(script("power").env("BERTH_CLUSTER_STATE", &self.state).args([what, name]));
     }
 
     /// Kills the node's kubelet, which its process 1 starts again.

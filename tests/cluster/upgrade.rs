@@ -11,12 +11,6 @@ const NARROWED: &str =
 const ANOTHER: &str = "pools.more.path=/mnt/more";
 
 impl Cluster {
-    /// Applies the chart with these values beside the scenarios' own.
-    fn apply_chart(&self, values: &[&str]) {
-        let mut render = script("render");
-        self.apply(&success(render.args(["-f", "tests/cluster/values.yaml"]).args(values)));
-    }
-
     /// The options of the volume's mount for the pod of this UID, as its node has it.
     fn mount_on(&self, node: &str, uid: &str) -> String {
         let mount = format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/");
@@ -89,9 +83,9 @@ async fn a_changed_pool_is_taken_up_without_a_restart_and_volumes_in_use_are_not
     let generations = cluster.generations().await;
     let agents = cluster.uids("node");
 
-    cluster.apply_chart(&[]);
+    cluster.install(&[]);
     let unchanged = cluster.generations().await;
-    cluster.apply_chart(&["--set-json", NARROWED]);
+    cluster.install(&["--set-json", NARROWED]);
     cluster.hurry("narrowed");
     let chosen = ["v1", "v2", "v3"].map(|name| format!("/mnt/fast-disks/{name}"));
     let paths = NODES.map(|node| chosen.iter().map(move |path| (node, path.as_str()))).into_iter();
@@ -107,7 +101,7 @@ async fn a_changed_pool_is_taken_up_without_a_restart_and_volumes_in_use_are_not
     assert!(mounts[0].contains("noexec") && !mounts[1].contains("noexec"), "{mounts:?}");
     eventually("nothing else is used", async || (used(&cluster).await == before).then_some(()))
         .await;
-    cluster.apply_chart(&[]);
+    cluster.install(&[]);
     cluster.hurry("restored");
     eventually("the pool offers all of its disks again", async || {
         let free = cluster.local_volumes().await;
@@ -124,8 +118,7 @@ async fn a_new_pool_restarts_agents_alone_and_a_new_image_all_of_berth_and_no_po
     let (agents, controllers) = (cluster.uids("node"), cluster.uids("controller"));
     let known = identities(&cluster.local_volumes().await);
 
-    cluster.apply_chart(&["--set", ANOTHER]);
-    cluster.wait_for_rollout();
+    cluster.install(&["--set", ANOTHER]);
     let another = (cluster.generations().await[1], cluster.uids("controller"));
     let next_agents = cluster.uids("node");
     let after_another = used(&cluster).await;
@@ -144,8 +137,7 @@ async fn a_new_pool_restarts_agents_alone_and_a_new_image_all_of_berth_and_no_po
             &[&tag[..], &["--force", "berth.dev/berth:dev", "berth.dev/berth:next"]].concat(),
         );
     }
-    cluster.apply_chart(&["--set", ANOTHER, "--set", "image.tag=next"]);
-    cluster.wait_for_rollout();
+    cluster.install(&["--set", ANOTHER, "--set", "image.tag=next"]);
     cluster.mount("node-a", "v6", 16);
     let more = known.len() + 1;
     eventually("the new agent finds a new disk", async || {
@@ -160,7 +152,6 @@ async fn a_new_pool_restarts_agents_alone_and_a_new_image_all_of_berth_and_no_po
     assert_ne!(cluster.uids("controller"), controllers);
     assert_eq!(used(&cluster).await, before);
     assert!(known.iter().all(|volume| now.contains(volume)), "{now:?}");
-    cluster.apply_chart(&[]);
-    cluster.wait_for_rollout();
+    cluster.install(&[]);
     cluster.clear().await;
 }
