@@ -384,25 +384,3 @@ fn a_raw_device_is_not_published_over_a_directory_nor_a_file_with_something_in_i
         assert_eq!(Seen::at(&world.target("file")).unwrap().kind, Kind::File(8));
     });
 }
-
-#[test]
-fn a_raw_device_is_missed_at_its_targets_and_nowhere_else_that_it_is_said_to_be_staged() {
-    in_world(async |world| {
-        let disk = Disk::blank(4);
-        let id = world.device(&disk, Mode::Block).await;
-        world.published(&id, "t1", raw(SingleNodeWriter)).await;
-        let links = world.base.join("links");
-        fs::create_dir(&links).unwrap();
-        let absent = async || {
-            let expected = Expected { staging: Some(links.clone()), targets: Vec::new() };
-            world.publisher.absent(&id, expected).await.unwrap()
-        };
-
-        let while_there = absent().await;
-        unmount(&world.target("t1"));
-        let once_gone = absent().await;
-
-        assert!(while_there.is_empty(), "{while_there:?}");
-        assert_eq!(once_gone, [world.target("t1")]);
-    });
-}
