@@ -100,7 +100,7 @@ async fn the_sidecar_registers_the_driver_and_does_again_when_the_kubelet_restar
 
     registers_and_does_again(&cluster).await;
 
-    let with_sidecars = ("berth registrar", "berth provisioner liveness-probe");
+    let with_sidecars = ("berth registrar", "berth provisioner resizer liveness-probe");
     assert_eq!((containers.0.as_str(), containers.1.as_str()), with_sidecars);
     cluster.clear().await;
 }
@@ -115,7 +115,7 @@ async fn an_agent_registers_itself_and_does_again_when_the_kubelet_restarts() {
     cluster.install(&[]);
     cluster.run_with_claim("by-the-sidecar-again", "node-a").await;
 
-    let alone = ("berth", "berth provisioner");
+    let alone = ("berth", "berth provisioner resizer");
     assert_eq!((containers.0.as_str(), containers.1.as_str()), alone);
     cluster.clear().await;
 }
