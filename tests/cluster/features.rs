@@ -222,8 +222,8 @@ async fn the_kubelet_shows_how_full_a_volume_is() {
     cluster.apply(&(claim("data", "100Mi") + &pod("filler", ON_NODE_A, fill)));
     cluster.running("filler").await;
 
-    let full = |volume: &Value| volume["usedBytes"].as_u64() >= Some(50 << 20);
-    let volume = cluster.statistics("filler", full).await;
+    let is_filled = |volume: &Value| volume["usedBytes"].as_u64() >= Some(50 << 20);
+    let volume = cluster.statistics("filler", is_filled).await;
 
     assert_eq!(volume["capacityBytes"], 128 << 20, "{volume}");
     assert_eq!(volume["availableBytes"], 78 << 20, "{volume}");
