@@ -234,5 +234,5 @@ async fn another_machine_gets_nothing(cluster: &Cluster, lost: &Volume) {
     assert_eq!(files, "");
     let now = cluster.volumes_of_node_b().await;
     let of_claim = now.into_iter().filter(|volume| volume.claim.is_some()).collect::<Vec<_>>();
-    assert_eq!(of_claim, std::slice::from_ref(&lost));
+    assert_eq!(of_claim, std::slice::from_ref(lost));
 }
