@@ -5,6 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
@@ -14,6 +15,12 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::{Attribute, Attributes};
 use crate::host::{DeviceNumber, Errno, Error, Result};
+
+/// How often a mount that is busy is tried again: a program that is begun meanwhile, `mkfs` say, has every descriptor of
+/// this process, those on the mount too, from fork(2) until it is executed.
+const BUSY_TRIES: u32 = 10;
+/// How long after.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A name in an open directory.
 #[derive(Debug)]
@@ -116,13 +123,21 @@ impl Spot {
         unlinkat(&self.parent, &self.name, AtFlags::empty()).map_err(self.failed("unlink"))
     }
 
-    /// Takes the topmost mount there away (umount2(2)). It is never lazy: `EBUSY` says that it is in use.
+    /// Takes the topmost mount there away (umount2(2)). It is never lazy: `EBUSY` says that it is in use. Blocks for 100 ms
+    /// before it says so.
     pub fn unmount(&self) -> Result<()> {
         // The kernel unmounts by path only. Through the descriptor it starts at the directory that was opened, whatever
         // became of the path since.
         let mut path = PathBuf::from(format!("/proc/self/fd/{}", self.parent.as_raw_fd()));
         path.push(&self.name);
-        unmount(&path, UnmountFlags::NOFOLLOW).map_err(self.failed("umount2"))
+        let mut tries = 0;
+        loop {
+            match unmount(&path, UnmountFlags::NOFOLLOW) {
+                Err(Errno::BUSY) if tries < BUSY_TRIES => tries += 1,
+                result => return result.map_err(self.failed("umount2")),
+            }
+            std::thread::sleep(BUSY_PAUSE);
+        }
     }
 
     fn failed(&self, call: &'static str) -> impl FnOnce(Errno) -> Error {
