@@ -125,6 +125,7 @@ impl Spot {
 
     /// Takes the topmost mount there away (umount2(2)). It is never lazy: `EBUSY` says that it is in use. Blocks for 100 ms
     /// before it says so.
+    #[expect(clippy::disallowed_methods, reason = "nobody tells when a mount is busy no more")]
     pub fn unmount(&self) -> Result<()> {
         // The kernel unmounts by path only. Through the descriptor it starts at the directory that was opened, whatever
         // became of the path since.
