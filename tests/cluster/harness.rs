@@ -161,7 +161,7 @@ impl Cluster {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let answer = accounts.create_token_request(name, &PostParams::default(), &request).await;
-        answer.unwrap().status.unwrap().token
+        answer.unwrap().status.unwrap().token.unwrap()
     }
 }
 

@@ -81,7 +81,7 @@ impl Cluster {
     }
 
     /// Berth's pods, by what part they are.
-    async fn parts(&self) -> Vec<(String, Pod)> {
+    async fn berths(&self) -> Vec<(String, Pod)> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
         let berths = ListParams::default().labels("app.kubernetes.io/name=berth");
         let pods = pods.list(&berths).await.unwrap().items.into_iter();
@@ -166,7 +166,7 @@ fn listening(tables: &str) -> BTreeSet<u16> {
 #[tokio::test]
 async fn a_pods_network_reaches_metrics_and_health_and_no_call_of_csi() {
     let cluster = Cluster::with_berth().await;
-    let parts = cluster.parts().await;
+    let parts = cluster.berths().await;
     for (part, pod) in &parts {
         let status = pod.status.as_ref().unwrap();
         let (node, address) = (
@@ -309,7 +309,7 @@ async fn what_berth_shows_tells_nothing_of_what_is_in_a_claim_or_opens_it() {
             .concat(),
     );
     let agents_page = eventually("the claim is counted", async || {
-        let parts = cluster.parts().await;
+        let parts = cluster.berths().await;
         let counted = |(_, pod): &(String, Pod)| {
             let page = cluster.page(pod, "/metrics");
             page.contains("berth_volumes{pool=\"fast-disks\",phase=\"Claimed\"} 1").then_some(page)
@@ -320,7 +320,7 @@ async fn what_berth_shows_tells_nothing_of_what_is_in_a_claim_or_opens_it() {
     assert!(agents_page.contains("method=\"NodePublishVolume\""), "{agents_page}");
 
     let mut logs = String::new();
-    for (_, pod) in cluster.parts().await {
+    for (_, pod) in cluster.berths().await {
         let metrics = cluster.page(&pod, "/metrics");
         let pages =
             [metrics.clone(), cluster.page(&pod, "/healthz"), cluster.page(&pod, "/readyz")]

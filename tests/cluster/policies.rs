@@ -206,7 +206,7 @@ async fn a_controller_says_of_no_volume_that_it_is_clean_or_another() {
     let changes = [
         json!({"accepted": true}),
         json!({"cleanFor": null}),
-        json!({"fingerprint": {"kind": "directory"}}),
+        json!({"fingerprint": {"inode": "7"}}),
         json!({"path": "/etc"}),
         json!({"capacity": 1}),
         json!({"ownMounts": ["/var/lib/kubelet"]}),
@@ -244,7 +244,7 @@ async fn a_token_that_is_bound_to_no_pod_or_to_one_that_is_gone_or_is_for_others
     let unbound = cluster.account("berth-node", None).await;
     let bound = cluster.account("berth-node", Some("refused".into())).await;
     let audiences = vec!["vault.example".to_owned()];
-    let for_others = TokenRequestSpec { audiences, ..TokenRequestSpec::default() };
+    let for_others = TokenRequestSpec { audiences: Some(audiences), ..TokenRequestSpec::default() };
     let for_others = cluster.token_of("berth-node", for_others).await;
 
     assert_all_refused(&unbound, &writes, "bound to a pod that runs on a node").await;
