@@ -1,4 +1,8 @@
 //! The objects of a claim in Kubernetes: what its people are told, and the deletion that a StorageClass may ask for.
+//!
+//! A `LocalVolume` alone is not believed in this: its node's agent writes it, and one that somebody took over may write the
+//! claim of another node's volume into it. A claim's objects are those that its `PersistentVolume` leads to, which no
+//! agent writes.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -16,6 +20,7 @@ pub const DELETE_ANNOTATION: &str = "berth.dev/delete-claims-of-lost-nodes";
 #[derive(Clone)]
 pub(super) struct ClaimObjects {
     client: Client,
+    driver: String,
     volumes: Api<PersistentVolume>,
     classes: Api<StorageClass>,
     recorder: Recorder,
@@ -35,6 +40,7 @@ impl ClaimObjects {
             classes: Api::all(client.clone()),
             recorder: Recorder::new(client.clone(), reporter),
             client,
+            driver: driver.to_owned(),
         }
     }
 
@@ -51,10 +57,12 @@ impl ClaimObjects {
             action: "Lose".to_owned(),
             secondary: None,
         };
-        let persistent_volume = self.volumes.get_opt(claim.name.as_str()).await.ok().flatten();
-        let persistent_volume_claim = self.claim(claim).await.ok().flatten();
+        let Ok(Some(persistent_volume)) = self.persistent_volume(claim, volume).await else {
+            return;
+        };
+        let persistent_volume_claim = self.bound(claim).await.ok().flatten();
         let objects = [
-            persistent_volume.map(|object| object.object_ref(&())),
+            Some(persistent_volume.object_ref(&())),
             persistent_volume_claim.map(|object| object.object_ref(&())),
         ];
         for object in objects.into_iter().flatten() {
@@ -71,7 +79,10 @@ impl ClaimObjects {
         claim: &Claim,
         volume: &LocalVolume,
     ) -> Result<(), kube::Error> {
-        let Some(object) = self.claim(claim).await? else { return Ok(()) };
+        if self.persistent_volume(claim, volume).await?.is_none() {
+            return Ok(());
+        }
+        let Some(object) = self.bound(claim).await? else { return Ok(()) };
         if object.meta().deletion_timestamp.is_some() || !self.may_delete(&object).await? {
             return Ok(());
         }
@@ -94,8 +105,24 @@ impl ClaimObjects {
         }
     }
 
+    /// The `PersistentVolume` of the claim, if that is this tenancy of this volume.
+    async fn persistent_volume(
+        &self,
+        claim: &Claim,
+        volume: &LocalVolume,
+    ) -> Result<Option<PersistentVolume>, kube::Error> {
+        let object = self.volumes.get_opt(claim.name.as_str()).await?;
+        let id = volume.id().map(|id| id.to_string());
+        Ok(object.filter(|object| {
+            let source = object.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+            source.is_some_and(|source| {
+                source.driver == self.driver && Some(&source.volume_handle) == id.as_ref()
+            })
+        }))
+    }
+
     /// The `PersistentVolumeClaim` that the claim is for, if that is still bound to it.
-    async fn claim(&self, claim: &Claim) -> Result<Option<PersistentVolumeClaim>, kube::Error> {
+    async fn bound(&self, claim: &Claim) -> Result<Option<PersistentVolumeClaim>, kube::Error> {
         let Some(pvc) = &claim.pvc else { return Ok(None) };
         let claims = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &pvc.namespace);
         let object = claims.get_opt(&pvc.name).await?;
@@ -113,5 +140,92 @@ impl ClaimObjects {
         Ok(class.is_some_and(|class| {
             class.annotations().get(DELETE_ANNOTATION).is_some_and(|value| value == "true")
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::volume::PersistentVolumeClaim as Pvc;
+    use crate::volume::fixture::claimed_by;
+
+    /// What was asked of the API server that did more than read.
+    type Writes = Arc<Mutex<Vec<(Method, String)>>>;
+
+    /// An API server with the claim `data`, bound to the volume `pvc-1` of this handle, of a class that has claims of lost
+    /// nodes deleted.
+    fn api_server(handle: String) -> (ClaimObjects, Writes) {
+        let writes = Writes::default();
+        let seen = Arc::clone(&writes);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let answer = answer(&path, &handle);
+            if method != Method::GET {
+                seen.lock().unwrap().push((method, path));
+            }
+            async move {
+                Ok::<_, std::io::Error>(Response::new(Body::from(answer.to_string().into_bytes())))
+            }
+        });
+        (ClaimObjects::new(Client::new(service, "default"), "berth.dev"), writes)
+    }
+
+    fn answer(path: &str, handle: &str) -> Value {
+        let metadata = |name: &str| json!({"name": name, "namespace": "tenant", "uid": "1"});
+        match path.rsplit_once('/').map(|(_, name)| name) {
+            Some("pvc-1") => json!({
+                "metadata": {"name": "pvc-1"},
+                "spec": {"csi": {"driver": "berth.dev", "volumeHandle": handle}},
+            }),
+            Some("data") => json!({
+                "metadata": metadata("data"),
+                "spec": {"volumeName": "pvc-1", "storageClassName": "fast"},
+            }),
+            Some("fast") => json!({
+                "metadata": {"name": "fast", "annotations": {DELETE_ANNOTATION: "true"}},
+                "provisioner": "berth.dev",
+            }),
+            _ => json!({"metadata": metadata("event")}),
+        }
+    }
+
+    /// A volume that says that it is held by the claim `data`.
+    fn held() -> (LocalVolume, Claim) {
+        let mut volume = claimed_by("pvc-1");
+        let claim = volume.spec.claim.as_mut().unwrap();
+        claim.pvc = Some(Pvc { namespace: "tenant".into(), name: "data".into() });
+        let claim = claim.clone();
+        (volume, claim)
+    }
+
+    #[tokio::test]
+    async fn a_claim_of_a_lost_node_is_told_and_deleted_where_its_class_asks_for_it() {
+        let (volume, claim) = held();
+        let (objects, writes) = api_server(volume.id().unwrap().to_string());
+
+        objects.tell(&claim, &volume).await;
+        objects.give_up(&claim, &volume).await.unwrap();
+
+        let writes = writes.lock().unwrap();
+        let methods: Vec<_> = writes.iter().map(|(method, _)| method.as_str()).collect();
+        assert_eq!(methods, ["POST", "POST", "DELETE"], "{writes:?}");
+        assert_eq!(writes[2].1, "/api/v1/namespaces/tenant/persistentvolumeclaims/data");
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_only_says_that_a_claim_holds_it_neither_tells_nor_deletes_anything() {
+        let (volume, claim) = held();
+        let (objects, writes) = api_server("node-b-fast-v1-00000000000000aa@7".into());
+
+        objects.tell(&claim, &volume).await;
+        objects.give_up(&claim, &volume).await.unwrap();
+
+        assert_eq!(*writes.lock().unwrap(), []);
     }
 }

@@ -79,12 +79,16 @@ impl Kubernetes {
         Ok(Self { running: Arc::new(Running { api, memory, scope, following }) })
     }
 
-    /// One volume as the API server has it now, whatever memory says.
+    /// One volume as the API server has it now, whatever memory says. An agent believes no object of another node: whoever
+    /// took over that may have given it the name of a volume here, to decide about that.
     pub async fn get_live(&self, name: &VolumeName) -> Result<Recorded, Error> {
         let entry = match self.look(name).await {
             Err(Failure::Missing) if self.running.scope == Scope::All => {
                 self.check_unreserved(name).await?;
                 Err(Failure::Missing)
+            }
+            Ok(entry) if !self.is_within(&entry) => {
+                Err(Failure::untried("an object of another node has its name: delete that"))
             }
             entry => entry,
         };
@@ -109,13 +113,17 @@ impl Kubernetes {
         }
     }
 
+    /// Whether an object is of the scope, as far as can be read.
+    fn is_within(&self, entry: &Entry) -> bool {
+        match &self.running.scope {
+            Scope::All => true,
+            Scope::Node(node) => entry.spec().is_none_or(|spec| spec.node == *node),
+        }
+    }
+
     /// Lets memory know of an object, if its watch would tell of it too.
     fn note(&self, entry: &Entry) {
-        let within = match &self.running.scope {
-            Scope::All => true,
-            Scope::Node(node) => entry.spec().is_some_and(|spec| spec.node == *node),
-        };
-        if within {
+        if self.is_within(entry) && (self.running.scope == Scope::All || entry.spec().is_some()) {
             self.running.memory.answered(entry.clone());
         }
     }

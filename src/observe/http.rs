@@ -2,7 +2,11 @@
 //!
 //! `/healthz` says that the process answers at all, `/readyz` whether it serves claims: it is 503 until the first scan
 //! was recorded. Only started where `--http` says where.
+//!
+//! Whoever reaches the port may connect, and so nobody may hold on to it: a connection has one request, a short head and
+//! ten seconds, and where there are too many the oldest ends. Who watches is answered within a moment.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -15,15 +19,27 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::metrics::Metrics;
 
 /// How long a connection may keep the server once it was told to end.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a connection may last, from its beginning to the last byte of the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections at once.
+const CONNECTIONS: usize = 64;
+/// The longest head of a request, in bytes.
+const HEAD: usize = 16 * 1024;
+/// How long to wait where the kernel gives no connection, for want of descriptors for example.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The media type of OpenMetrics 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -73,15 +89,6 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// Serving failed.
-    #[error("serving HTTP on {address} failed")]
-    Serve {
-        /// The address.
-        address: Address,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
 }
 
 /// A server that listens and does not answer yet.
@@ -114,31 +121,58 @@ impl Server {
         metrics: Metrics,
         ready: watch::Receiver<bool>,
         cancel: CancellationToken,
-    ) -> Result<(), Error> {
-        let Self { address, listener } = self;
-        info!(%address, "serving /metrics, /healthz and /readyz");
-        let told = cancel.clone();
-        let served = axum::serve(listener, router(metrics, ready))
-            .with_graceful_shutdown(told.cancelled_owned());
-        let overdue = async {
-            cancel.cancelled().await;
-            tokio::time::sleep(GRACE).await;
-        };
-        tokio::select! {
-            ended = served => ended.map_err(|source| Error::Serve { address, source }),
-            () = overdue => Ok(()),
+    ) {
+        info!(address = %self.address, "serving /metrics, /healthz and /readyz");
+        let service = TowerToHyperService::new(router(metrics, ready));
+        let mut connections = Connections::default();
+        while let Some(accepted) = cancel.run_until_cancelled(self.listener.accept()).await {
+            match accepted {
+                Ok((stream, _)) => connections.begin(answer(stream, service.clone())),
+                Err(error) => {
+                    debug!(%error, "a connection was not accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
         }
+        connections.end().await;
     }
 }
 
-/// Listens on `address` and answers until it is cancelled.
-pub async fn serve(
-    address: Address,
-    metrics: Metrics,
-    ready: watch::Receiver<bool>,
-    cancel: CancellationToken,
-) -> Result<(), Error> {
-    Server::listen(address).await?.serve(metrics, ready, cancel).await
+/// Answers the one request of a connection.
+async fn answer(stream: TcpStream, service: TowerToHyperService<Router>) {
+    let answering = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whoever is too slow, or has gone, learns no more by being told.
+    let _ = tokio::time::timeout(PATIENCE, answering).await;
+}
+
+/// The connections that there are. Dropped, they end.
+#[derive(Debug, Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    oldest_first: VecDeque<AbortHandle>,
+}
+
+impl Connections {
+    /// Begins to answer one, in the place of the oldest where there are too many.
+    fn begin(&mut self, answering: impl Future<Output = ()> + Send + 'static) {
+        while self.tasks.try_join_next().is_some() {}
+        self.oldest_first.retain(|one| !one.is_finished());
+        if self.oldest_first.len() >= CONNECTIONS
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            oldest.abort();
+        }
+        self.oldest_first.push_back(self.tasks.spawn(answering));
+    }
+
+    /// Lets them end, for as long as that may take.
+    async fn end(mut self) {
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GRACE, ended).await;
+    }
 }
 
 fn router(metrics: Metrics, ready: watch::Receiver<bool>) -> Router {
@@ -175,7 +209,7 @@ mod tests {
         at: SocketAddr,
         ready: watch::Sender<bool>,
         cancel: CancellationToken,
-        task: JoinHandle<Result<(), Error>>,
+        task: JoinHandle<()>,
     }
 
     async fn run() -> Running {
@@ -188,8 +222,11 @@ mod tests {
     }
 
     async fn ask(at: SocketAddr, path: &str) -> String {
+        say(at, &format!("GET {path} HTTP/1.1\r\nhost: berth\r\n\r\n")).await
+    }
+
+    async fn say(at: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(at).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: berth\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -229,7 +266,77 @@ mod tests {
         tokio::time::pause();
         running.cancel.cancel();
 
-        running.task.await.unwrap().unwrap();
+        running.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_or_never_ends_what_it_says_is_ended() {
+        let running = run().await;
+        let mut silent = TcpStream::connect(running.at).await.unwrap();
+        let mut endless = TcpStream::connect(running.at).await.unwrap();
+        endless.write_all(b"GET /metrics HTTP/1.1\r\nhost: berth\r\nx: ").await.unwrap();
+        ask(running.at, "/healthz").await;
+
+        tokio::time::pause();
+        let (mut heard, mut answer) = (Vec::new(), Vec::new());
+        let _ = silent.read_to_end(&mut heard).await;
+        let _ = endless.read_to_end(&mut answer).await;
+
+        assert_eq!((heard, answer), (Vec::new(), Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_is_refused_before_all_of_it_was_read() {
+        let running = run().await;
+        let mut stream = TcpStream::connect(running.at).await.unwrap();
+        let (begin, line) = ("GET /metrics HTTP/1.1\r\nhost: berth\r\n", [b'a'; HEAD]);
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        stream.write_all(b"x: ").await.unwrap();
+
+        // It may be refused while this still writes.
+        let _ = stream.write_all(&line).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_may_be_end_the_oldest_and_who_watches_is_answered() {
+        let running = run().await;
+        let mut silent = Vec::new();
+        for _ in 0..2 * CONNECTIONS {
+            silent.push(TcpStream::connect(running.at).await.unwrap());
+        }
+
+        let answer = ask(running.at, "/healthz").await;
+        let mut heard = Vec::new();
+        let oldest = silent[0].read_to_end(&mut heard).await;
+        let youngest = silent.last().unwrap().try_read(&mut [0]);
+
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(!matches!(oldest, Ok(1..)), "{oldest:?}");
+        assert_eq!(youngest.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_served_but_three_pages_and_they_are_only_read() {
+        let running = run().await;
+
+        for path in
+            ["/", "/metrics/", "/..%2f..%2fetc/passwd", "/debug/pprof", "/csi.v1.Node/NodeGetInfo"]
+        {
+            let answer = ask(running.at, path).await;
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
+            assert!(answer.ends_with("\r\n\r\n"), "{path}: {answer}");
+        }
+        let posted =
+            say(running.at, "POST /metrics HTTP/1.1\r\nhost: berth\r\ncontent-length: 1\r\n\r\nx")
+                .await;
+        assert!(posted.starts_with("HTTP/1.1 405 "), "{posted}");
+        let preface = say(running.at, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        assert!(!preface.contains("200"), "{preface}");
     }
 
     #[tokio::test]

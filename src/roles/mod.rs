@@ -65,7 +65,8 @@ fn serve_http(
     let Some(server) = server else { return };
     let (metrics, ready) = (metrics.clone(), ready.subscribe());
     tasks.start("HTTP server", Ends::Last, |token| async move {
-        Ok(server.serve(metrics, ready, token).await?)
+        server.serve(metrics, ready, token).await;
+        Ok(())
     });
 }
 

@@ -79,6 +79,15 @@ impl Cluster {
         fed(&mut command, input)
     }
 
+    /// Runs kubectl, which must fail, and returns what it said.
+    pub(crate) fn kubectl_refused(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(self.state.join("admin.kubeconfig")).args(arguments);
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     /// Waits until the object `name` is as `condition` says, and returns it.
     pub(crate) async fn wait_for<K>(
         &self,
@@ -123,21 +132,36 @@ impl Cluster {
 
     /// A client with a token of a service account, bound to one of its pods or to none.
     pub(crate) async fn account(&self, name: &str, pod: Option<String>) -> Client {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let token = self.token(name, pod).await;
+        self.client_with(token)
+    }
+
+    /// A client that has this token and nothing else.
+    pub(crate) fn client_with(&self, token: String) -> Client {
+        let auth_info = AuthInfo { token: Some(token.into()), ..AuthInfo::default() };
+        let mut config = self.config.clone();
+        config.auth_info = auth_info;
+        Client::try_from(config).unwrap()
+    }
+
+    /// A token of a service account, bound to one of its pods or to none.
+    pub(crate) async fn token(&self, name: &str, pod: Option<String>) -> String {
         let bound = pod.map(|name| BoundObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
             name: Some(name),
             uid: None,
         });
-        let spec = TokenRequestSpec { bound_object_ref: bound, ..TokenRequestSpec::default() };
+        self.token_of(name, TokenRequestSpec { bound_object_ref: bound, ..Default::default() })
+            .await
+    }
+
+    /// A token of a service account as `spec` asks for it.
+    pub(crate) async fn token_of(&self, name: &str, spec: TokenRequestSpec) -> String {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let answer = accounts.create_token_request(name, &PostParams::default(), &request).await;
-        let token = answer.unwrap().status.unwrap().token;
-        let auth_info = AuthInfo { token: token.map(Into::into), ..AuthInfo::default() };
-        let mut config = self.config.clone();
-        config.auth_info = auth_info;
-        Client::try_from(config).unwrap()
+        answer.unwrap().status.unwrap().token.unwrap()
     }
 }
 

@@ -8,6 +8,8 @@
 
 mod agent;
 mod beside;
+mod calls;
+mod can_i;
 mod devices;
 mod disks;
 mod faults;
@@ -18,10 +20,13 @@ mod life;
 mod lost_node;
 mod machines;
 mod manifests;
+mod neighbours;
 mod nodes;
 mod permissions;
+mod policies;
 mod reboot;
 mod rebuilt;
+mod refused;
 mod registration;
 mod release;
 mod restarts;

@@ -1,8 +1,6 @@
-//! What Berth's parts may do, asked with the tokens that they have: what roles and admission policies say.
+//! What Berth's parts may do to what is theirs, asked with the tokens that they have: what the admission policies say beyond
+//! the roles. What the roles say is in `can_i`, and what is refused of everything else in `refused`.
 
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -13,7 +11,7 @@ use crate::harness::{Cluster, NAMESPACE, eventually, volume_of};
 
 /// Fails unless the API server refused for lack of permission, with a message that has `part`.
 #[track_caller]
-fn assert_refused<T: std::fmt::Debug>(answer: kube::Result<T>, part: &str) {
+pub(crate) fn assert_refused<T: std::fmt::Debug>(answer: kube::Result<T>, part: &str) {
     match answer {
         Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
             assert!(status.message.contains(part), "{}", status.message);
@@ -23,7 +21,7 @@ fn assert_refused<T: std::fmt::Debug>(answer: kube::Result<T>, part: &str) {
 }
 
 /// Waits until the admission policies are in force: the API server hears of them a moment after they are made.
-async fn policies_in_force(agent: &Client, other: &str) {
+pub(crate) async fn policies_in_force(agent: &Client, other: &str) {
     let volumes = Cluster::volumes(agent);
     let probe = PostParams { dry_run: true, ..PostParams::default() };
     eventually("the policies are in force", async || {
@@ -152,71 +150,4 @@ async fn an_agent_cannot_take_the_lead_of_the_controllers_nor_a_claims_name() {
     assert_refused(reserved, "cannot create resource");
     let still = all.get("berth-dev").await.unwrap();
     assert_eq!(still.metadata.uid, lead.metadata.uid);
-}
-
-#[tokio::test]
-async fn roles_allow_what_is_needed_and_no_more() {
-    let cluster = Cluster::with_berth().await;
-    let node = cluster.account("berth-node", None).await;
-    let controller = cluster.account("berth-controller", None).await;
-    let allowed = [
-        (&node, "watch", "berth.dev", "localvolumes", ""),
-        (&node, "patch", "berth.dev", "localvolumes/status", ""),
-        (&node, "patch", "", "nodes", ""),
-        (&node, "get", "coordination.k8s.io", "leases", "berth-system"),
-        (&controller, "watch", "berth.dev", "localvolumes", ""),
-        (&controller, "create", "coordination.k8s.io", "leases", "berth-system"),
-        (&controller, "patch", "storage.k8s.io", "csistoragecapacities", "berth-system"),
-        (&controller, "create", "", "persistentvolumes", ""),
-        (&controller, "patch", "", "persistentvolumeclaims/status", ""),
-    ];
-    let refused = [
-        (&node, "get", "", "secrets", ""),
-        (&node, "list", "", "pods", ""),
-        (&node, "update", "", "nodes", ""),
-        (&node, "patch", "", "nodes/status", ""),
-        (&node, "get", "", "persistentvolumes", ""),
-        (&node, "get", "", "persistentvolumeclaims", ""),
-        (&node, "deletecollection", "berth.dev", "localvolumes", ""),
-        (&node, "list", "coordination.k8s.io", "leases", "berth-system"),
-        (&node, "create", "coordination.k8s.io", "leases", "berth-system"),
-        (&node, "update", "coordination.k8s.io", "leases", "berth-system"),
-        (&node, "patch", "coordination.k8s.io", "leases", "berth-system"),
-        (&node, "delete", "coordination.k8s.io", "leases", "berth-system"),
-        (&node, "get", "coordination.k8s.io", "leases", "kube-system"),
-        (&controller, "get", "", "secrets", ""),
-        (&controller, "list", "", "pods", ""),
-        (&controller, "patch", "", "nodes", ""),
-        (&controller, "create", "berth.dev", "localvolumes", ""),
-        (&controller, "delete", "", "persistentvolumeclaims", ""),
-        (&controller, "get", "coordination.k8s.io", "leases", "default"),
-        (&controller, "create", "", "pods/exec", ""),
-    ];
-
-    for (expected, questions) in [(true, &allowed[..]), (false, &refused[..])] {
-        for (who, verb, group, resource, namespace) in questions {
-            let answer = may(who, verb, group, resource, namespace).await;
-            assert_eq!(answer, expected, "{verb} {resource}.{group} in {namespace:?}");
-        }
-    }
-}
-
-async fn may(who: &Client, verb: &str, group: &str, resource: &str, namespace: &str) -> bool {
-    let (resource, subresource) =
-        resource.split_once('/').map_or((resource, None), |(r, s)| (r, Some(s.to_owned())));
-    let asked = ResourceAttributes {
-        verb: Some(verb.to_owned()),
-        group: Some(group.to_owned()),
-        resource: Some(resource.to_owned()),
-        subresource,
-        namespace: Some(namespace.to_owned()),
-        ..ResourceAttributes::default()
-    };
-    let spec = SelfSubjectAccessReviewSpec {
-        resource_attributes: Some(asked),
-        ..SelfSubjectAccessReviewSpec::default()
-    };
-    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(who.clone());
-    reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
 }

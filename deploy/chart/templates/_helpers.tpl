@@ -44,3 +44,17 @@ app.kubernetes.io/component: {{ .part }}
 {{- range .Values.storageClasses }}{{ if .deleteClaimsOfLostNodes }}{{ $deletes = true }}{{ end }}{{ end }}
 {{- if $deletes }}true{{ end }}
 {{- end }}
+
+{{- /* What speaks to the API server gets the account's token; a sidecar that does not gets none. */ -}}
+{{- define "berth.tokenMount" -}}
+- {name: token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+{{- end }}
+
+{{- define "berth.tokenVolume" -}}
+- name: token
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3607}
+      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+      - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+{{- end }}

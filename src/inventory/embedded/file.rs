@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,6 +103,12 @@ impl Disk {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
         let path = directory.join("inventory.redb");
         let directory = fs::File::open(directory).map_err(io)?;
+        // Who made it may have made it for all: the kubelet does, of a host path.
+        let mut permissions = directory.metadata().map_err(io)?.permissions();
+        if permissions.mode() & 0o077 != 0 {
+            permissions.set_mode(0o700);
+            directory.set_permissions(permissions).map_err(io)?;
+        }
         match directory.try_lock() {
             Ok(()) => Ok(Self { path, backing, directory }),
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse { file: path }),

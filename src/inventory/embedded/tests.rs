@@ -138,11 +138,16 @@ async fn a_request_that_is_refused_does_not_fail_those_that_wait_with_it() {
 #[tokio::test]
 async fn the_directory_and_the_file_are_their_owners_alone() {
     let state = tempfile::tempdir().unwrap();
-    let directory = state.path().join("var/lib/berth");
+    let made = state.path().join("var/lib/berth");
+    let found = state.path().join("made-by-the-kubelet");
+    fs::create_dir(&found).unwrap();
+    fs::set_permissions(&found, fs::Permissions::from_mode(0o755)).unwrap();
 
-    let _store = Embedded::open(&directory).unwrap();
+    for directory in [made, found] {
+        let _store = Embedded::open(&directory).unwrap();
 
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    assert_eq!(mode(&directory), 0o700);
-    assert_eq!(mode(&directory.join("inventory.redb")), 0o600);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&directory), 0o700);
+        assert_eq!(mode(&directory.join("inventory.redb")), 0o600);
+    }
 }

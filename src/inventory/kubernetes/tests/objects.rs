@@ -168,8 +168,8 @@ async fn an_agent_lists_and_hears_of_its_own_nodes_volumes_only() {
     let here = all.add(on("node-b", "fast", "v1", Bytes(1 << 30))).await.unwrap();
 
     assert_eq!(events.next().await, Some(Event::Applied(Box::new(here.clone()))));
-    // What is looked at elsewhere is not taken for its own.
-    assert_eq!(agent.get(&elsewhere.volume.name).await.unwrap(), elsewhere);
+    let looked_at = agent.get(&elsewhere.volume.name).await;
+    assert!(matches!(looked_at, Err(Error::NotWritten { .. })), "{looked_at:?}");
     assert_eq!(agent.list().await.unwrap(), [here]);
     assert_eq!(all.list().await.unwrap().len(), 2);
 }
@@ -185,4 +185,21 @@ async fn the_phase_that_people_read_follows_what_was_decided_once_the_agent_writ
 
     let object = place.objects().get(held.volume.name.as_str()).await.unwrap();
     assert_eq!(object.status.unwrap().phase.as_deref(), Some("Claimed"));
+}
+
+#[tokio::test]
+async fn an_agent_believes_no_object_of_another_node_that_has_the_name_of_a_volume_of_its_own() {
+    let (place, everywhere) = cluster!();
+    let own = volume(1);
+    let mut squatter = own.clone();
+    squatter.spec.node = "node-b".parse().unwrap();
+    everywhere.add(squatter).await.unwrap();
+    let agent = place.open_in(Scope::Node(own.spec.node.clone())).await;
+
+    let latest = agent.latest(&own.name).await;
+    let added = agent.add(own.clone()).await;
+
+    assert!(matches!(latest, Err(Error::NotWritten { .. })), "{latest:?}");
+    assert!(matches!(added, Err(Error::Exists(_))), "{added:?}");
+    assert_eq!(agent.list().await.unwrap(), []);
 }
