@@ -32,6 +32,7 @@ use tracing::warn;
 
 use self::queue::{Attempts, Clock, Line, Next};
 use self::worker::{Ended, Worker};
+use crate::causes;
 use crate::host::namespace::HostNamespace;
 use crate::host::wake::{self, Changes, MountChanges};
 use crate::inventory::{Event, Inventory, Recorded};
@@ -201,7 +202,8 @@ impl<I: Inventory> Queue<'_, I> {
             Ok(recorded) => self.learn(recorded),
             // What is recorded says what is due.
             Err(error) => {
-                warn!(volume = %name, node = %self.cleaner.node, %error, "the inventory was not told of a wipe; it is tried again");
+                let error = causes::chain(&error);
+                warn!(volume = %name, node = %self.cleaner.node, error, "the inventory was not told of a wipe; it is tried again");
             }
         }
     }

@@ -15,6 +15,7 @@ use super::progress::Progress;
 use super::queue::Order;
 use super::wipe::{self, Notes, Run};
 use super::{Cleaner, Error};
+use crate::causes;
 use crate::host::namespace::HostNamespace;
 use crate::host::priority;
 use crate::inventory::{self, Inventory, Recorded};
@@ -205,7 +206,8 @@ impl<I: Inventory> Job<I> {
             (status != volume.status).then_some(status)
         });
         if let Err(error) = told.await {
-            warn!(volume = %self.volume.name, %error, "the progress of a wipe was not recorded");
+            let error = causes::chain(&error);
+            warn!(volume = %self.volume.name, error, "the progress of a wipe was not recorded");
         }
     }
 }

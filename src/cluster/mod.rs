@@ -27,7 +27,7 @@ where
     watcher(api, config).default_backoff().filter_map(move |event| {
         let event = event
             .inspect_err(|error| {
-                let error = error as &dyn std::error::Error;
+                let error = crate::causes::chain(error);
                 warn!(kind, error, "a watch at the API server failed and is tried again");
             })
             .ok();

@@ -162,7 +162,8 @@ impl<R: Inventory> Inventory for Replica<R> {
         match tokio::time::timeout(ASK, self.remote.latest(name)).await {
             Ok(Ok(remote)) => self.take(&remote).await,
             Ok(Err(error)) => {
-                debug!(volume = %name, %error, "answered from the ledger");
+                let error = crate::causes::chain(&error);
+                debug!(volume = %name, error, "answered from the ledger");
                 Ok(known)
             }
             Err(_) => Ok(known),
