@@ -8,7 +8,6 @@
 //! be known now, because the inventory cannot be asked or written now, is not final, also where this very call wrote
 //! nothing: an earlier one, whose answer was lost, may have.
 
-
 use tonic::{Code, Status};
 
 use super::operation::Busy;

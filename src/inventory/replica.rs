@@ -23,7 +23,7 @@ use tracing::debug;
 
 use super::embedded::Embedded;
 use super::{Error, Event, Inventory, Recorded, Version};
-use crate::volume::{LocalVolume, Spec, Status, VolumeName};
+use crate::volume::{LocalVolume, Spec, Status, VolumeName, WipeRecord};
 
 /// How long a question to the remote store may take when the ledger has an answer too.
 const ASK: Duration = Duration::from_secs(3);
@@ -155,6 +155,10 @@ impl<R: Inventory> Inventory for Replica<R> {
 
     async fn get(&self, name: &VolumeName) -> Result<Recorded, Error> {
         self.ledger.get(name).await
+    }
+
+    async fn wipes(&self) -> Result<Vec<WipeRecord>, Error> {
+        self.ledger.wipes().await
     }
 
     async fn latest(&self, name: &VolumeName) -> Result<Recorded, Error> {
