@@ -291,7 +291,7 @@ mod tests {
         let spec = ordered(&disk, &mixed("none", "delete")).unwrap();
         let refused = ordered(&disk, &mixed("delete", "none")).unwrap_err().to_string();
 
-        assert_eq!(spec.clean, Some(delete()));
+        assert_eq!(spec.clean, Some(CleanPolicy { verify: true, ..delete() }));
         assert!(refused.contains("say in the pool how to wipe"), "{refused}");
     }
 }

@@ -269,7 +269,9 @@ fn empties(kind: &str, method: CleanMethod, entries: Option<u64>) {
 
 #[test]
 fn delete_leaves_nothing_in_any_kind_of_directory() {
-    KINDS.map(|kind| empties(kind, CleanMethod::Delete, None));
+    for kind in KINDS {
+        empties(kind, CleanMethod::Delete, None);
+    }
 }
 
 #[test]
@@ -284,7 +286,9 @@ fn a_command_has_to_leave_nothing_in_any_kind_of_directory() {
 
 #[test]
 fn reformat_leaves_nothing_in_a_file_system() {
-    ["ext4", "xfs"].map(|kind| empties(kind, CleanMethod::Reformat, Some(0)));
+    for kind in ["ext4", "xfs"] {
+        empties(kind, CleanMethod::Reformat, Some(0));
+    }
 }
 
 #[test]
