@@ -30,6 +30,7 @@
 //! | registration | the kubelet's calls, the socket's directory, a timer | readiness (`tokio::sync::watch`) |
 //! | metrics, HTTP | the watch; connections | Prometheus |
 
+pub mod causes;
 pub mod claim;
 pub mod clean;
 pub mod cli;

@@ -92,6 +92,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli", "roles"]),
 ];
 
+/// What any module may use: it knows nobody and does nothing.
+const EVERYBODYS: &[&str] = &["causes"];
+
 /// The modules that code names: `crate::volume::…` and each of `crate::{claim, host::mount, …}`.
 fn used(code: &str) -> BTreeSet<String> {
     let name = |text: &str| -> String {
@@ -142,7 +145,8 @@ fn arrows_between_the_modules_point_one_way() {
         let allowed =
             ARROWS.iter().find(|(module, _)| *module == from).map_or(&[][..], |(_, to)| to);
         for to in used(&code(&text).collect::<Vec<_>>().join(" ")) {
-            if to != from && !allowed.contains(&to.as_str()) {
+            let allowed = allowed.contains(&to.as_str()) || EVERYBODYS.contains(&to.as_str());
+            if to != from && !allowed {
                 wrong.push(format!("{name}: {from} -> {to}"));
             }
         }

@@ -157,12 +157,6 @@ impl Error {
 
     /// The error and what lies beneath it, in one sentence.
     pub fn sentence(&self) -> String {
-        let mut sentence = self.to_string();
-        let mut beneath = std::error::Error::source(self);
-        while let Some(cause) = beneath {
-            sentence = format!("{sentence}: {cause}");
-            beneath = cause.source();
-        }
-        sentence
+        crate::causes::chain(self)
     }
 }

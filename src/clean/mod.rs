@@ -9,6 +9,7 @@
 mod block;
 mod command;
 mod delete;
+mod ended;
 mod error;
 mod in_use;
 mod lock;
@@ -30,8 +31,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use self::ended::Ended;
 use self::queue::{Attempts, Clock, Line, Next};
-use self::worker::{Ended, Worker};
+use self::worker::Worker;
+use crate::causes;
 use crate::host::namespace::HostNamespace;
 use crate::host::wake::{self, Changes, MountChanges};
 use crate::inventory::{Event, Inventory, Recorded};
@@ -183,7 +186,7 @@ impl<I: Inventory> Queue<'_, I> {
     async fn settle(&mut self, ended: Ended) {
         let name = ended.name.clone();
         self.running.remove(&name);
-        let recorded = worker::record(self.cleaner, &ended).await;
+        let recorded = ended::record(self.cleaner, &ended).await;
         let (now, order, before) = (Instant::now(), ended.order(), self.attempts.get(&name));
         let tried = match (&recorded, &ended.result) {
             (Ok(_), Ok(_)) => None,
@@ -201,7 +204,8 @@ impl<I: Inventory> Queue<'_, I> {
             Ok(recorded) => self.learn(recorded),
             // What is recorded says what is due.
             Err(error) => {
-                warn!(volume = %name, node = %self.cleaner.node, %error, "the inventory was not told of a wipe; it is tried again");
+                let error = causes::chain(&error);
+                warn!(volume = %name, node = %self.cleaner.node, error, "the inventory was not told of a wipe; it is tried again");
             }
         }
     }

@@ -116,7 +116,9 @@ pub(super) fn next(
     attempts: Option<&Attempts>,
     clock: Clock,
 ) -> Next {
-    let Some(order) = order(volume) else { return Next::Nothing };
+    let Some(order) = order(volume).filter(|_| !volume.is_disproved()) else {
+        return Next::Nothing;
+    };
     let tried = attempts.filter(|attempts| attempts.order == order);
     match tried.and_then(|tried| tried.due(version, clock.mounts_changed)) {
         Some(due) if due > clock.now => Next::Wait(due),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +21,7 @@ use crate::host::signature::{self, Contents};
 use crate::host::{self, Errno, wipe};
 use crate::source::Source;
 use crate::volume::{
-    CleanMethod, CleanPolicy, Fingerprint, LocalVolume, Mode, Remount, RootAttributes,
+    CleanMethod, CleanPolicy, Fingerprint, LocalVolume, Mode, Remount, RootAttributes, Verified,
 };
 
 /// A wipe that runs: on which host, how far it is, and its right to.
@@ -27,6 +29,15 @@ pub(super) struct Run<'a> {
     pub(super) host: HostNamespace,
     pub(super) progress: &'a Progress,
     pub(super) lock: &'a mut Lock,
+}
+
+/// What a wipe has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Done {
+    /// The fingerprint of the source, if the wipe gave it another.
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// What was read back.
+    pub(super) verified: Verified,
 }
 
 /// What a wipe needs to have recorded before it goes on.
@@ -47,7 +58,7 @@ pub(super) fn require_ready(volume: &LocalVolume, host: HostNamespace) -> Result
     in_use::require_unused(volume, Source::open(volume)?.facts(), host)
 }
 
-/// Wipes a volume by `policy`; gives the fingerprint of the source if the wipe gave it another.
+/// Wipes a volume by `policy`.
 ///
 /// Fails closed: nothing is touched unless the source is the recorded one (rule 3) and nobody uses it (rule 5).
 pub(super) fn wipe(
@@ -55,33 +66,35 @@ pub(super) fn wipe(
     policy: &CleanPolicy,
     run: &mut Run<'_>,
     notes: &impl Notes,
-) -> Result<Option<Fingerprint>, Error> {
+) -> Result<Done, Error> {
     let begun = volume.status.cleaning.as_ref().and_then(|cleaning| cleaning.remount.clone());
     if let Some(remount) = begun {
         // The mount may be gone: that is what was recorded for.
         let remount = reformat::resumed(volume, &remount)?;
         notes.remount(&remount)?;
-        let fingerprint = reformatted(volume, &remount, policy, run)?;
+        let (fingerprint, verified) = reformatted(volume, &remount, policy, run)?;
         if policy.method == CleanMethod::Reformat {
-            return Ok(Some(fingerprint));
+            return Ok(Done { fingerprint: Some(fingerprint), verified });
         }
         // Another order came since, which is carried out on what is back.
         return wipe(&notes.put_back(&fingerprint)?, policy, run, notes);
     }
     let source = Source::open(volume)?;
     in_use::require_unused(volume, source.facts(), run.host)?;
-    match (&policy.method, source.is_device()) {
-        (CleanMethod::None, _) => Ok(None),
+    let verified = match (&policy.method, source.is_device()) {
+        (CleanMethod::None, _) => Verified::Nothing,
         (CleanMethod::Reformat, false) => {
             let remount = reformat::plan(volume, &source)?;
             notes.remount(&remount)?;
             // An open descriptor keeps its mount busy.
             drop(source);
-            reformatted(volume, &remount, policy, run).map(Some)
+            let (fingerprint, verified) = reformatted(volume, &remount, policy, run)?;
+            return Ok(Done { fingerprint: Some(fingerprint), verified });
         }
-        (_, false) => directory(volume, &source, policy, run).map(|()| None),
-        (_, true) => block(volume, &source, policy, run).map(|()| None),
-    }
+        (_, false) => directory(volume, &source, policy, run)?,
+        (_, true) => block(volume, &source, policy, run)?,
+    };
+    Ok(Done { fingerprint: None, verified })
 }
 
 fn directory(
@@ -89,7 +102,7 @@ fn directory(
     source: &Source,
     policy: &CleanPolicy,
     run: &mut Run<'_>,
-) -> Result<(), Error> {
+) -> Result<Verified, Error> {
     let root = Directory::open(source.as_fd(), source.path())?;
     let keep = keeps_lost_and_found(source);
     match &policy.method {
@@ -113,32 +126,36 @@ fn directory(
     finish(volume, &root, keep, policy)
 }
 
-/// Gives an emptied directory its looks back, makes all of it durable, and reads it back where that is asked for.
+/// Gives an emptied directory its looks back, makes all of it durable, and reads it back where that is asked for. What is
+/// there then came after it was emptied, for which there is nothing to do but to empty it again.
 fn finish(
     volume: &LocalVolume,
     root: &Directory,
     keep_lost_and_found: bool,
     policy: &CleanPolicy,
-) -> Result<(), Error> {
+) -> Result<Verified, Error> {
     restore_root(volume, root)?;
     if keep_lost_and_found {
         delete::reset_lost_and_found(root)?;
     }
     root.sync()?;
-    if policy.verify {
-        verify::directory(root, keep_lost_and_found)?;
-        if keep_lost_and_found {
-            verify::lost_and_found(root)?;
-        }
+    if !policy.verify {
+        return Ok(Verified::Nothing);
     }
-    Ok(())
+    if let Some(left) = root.held(keep_lost_and_found)? {
+        return Err(Error::Refilled { left });
+    }
+    if keep_lost_and_found {
+        verify::lost_and_found(root)?;
+    }
+    Ok(Verified::Listing)
 }
 
 /// Whether `lost+found` belongs to the file system: at the root of ext2, ext3 and ext4.
 fn keeps_lost_and_found(source: &Source) -> bool {
     let facts = source.facts();
     let is_ext = facts.fs_type.as_deref().is_some_and(|fs_type| fs_type.starts_with("ext"));
-    is_ext && facts.root == std::path::Path::new("/")
+    is_ext && facts.root == Path::new("/")
 }
 
 /// Gives the root directory back what it looked like at discovery.
@@ -165,11 +182,11 @@ fn reformatted(
     remount: &Remount,
     policy: &CleanPolicy,
     run: &mut Run<'_>,
-) -> Result<Fingerprint, Error> {
+) -> Result<(Fingerprint, Verified), Error> {
     let source = reformat::carry_out(volume, remount, run.progress)?;
     let root = Directory::open(source.as_fd(), source.path())?;
-    finish(volume, &root, keeps_lost_and_found(&source), policy)?;
-    Ok(source.facts().fingerprint.clone())
+    let verified = finish(volume, &root, keeps_lost_and_found(&source), policy)?;
+    Ok((source.facts().fingerprint.clone(), verified))
 }
 
 fn block(
@@ -177,7 +194,7 @@ fn block(
     source: &Source,
     policy: &CleanPolicy,
     run: &mut Run<'_>,
-) -> Result<(), Error> {
+) -> Result<Verified, Error> {
     let path = source.path();
     let device = match device::reopen(source.as_fd(), path, Access::WriteExclusive) {
         Err(host::Error { errno: Errno::BUSY, .. }) => {
@@ -192,7 +209,7 @@ fn block(
         CleanMethod::Shred { passes } => target.shred(*passes)?,
         // A file system will be made on it before a tenant sees it.
         CleanMethod::Delete | CleanMethod::Reformat if volume.spec.mode == Mode::Filesystem => {
-            return target.erase();
+            return target.erase().map(|()| Verified::Signatures);
         }
         CleanMethod::Command { command, timeout } => {
             // The program opens the device itself, as it sees fit.
@@ -206,22 +223,32 @@ fn block(
             return Err(Error::Unsuitable { method: policy.method.name(), needs });
         }
     }
-    if policy.verify { verify::device(&device, path) } else { Ok(()) }
+    read_back(&device, path, policy)
+}
+
+/// Reads a wiped device back where that is asked for.
+fn read_back(device: &File, path: &Path, policy: &CleanPolicy) -> Result<Verified, Error> {
+    if !policy.verify {
+        return Ok(Verified::Nothing);
+    }
+    verify::device(device, path).map(|()| Verified::Samples)
 }
 
 /// What is left to do with a device that a program has wiped.
-fn commanded(volume: &LocalVolume, source: &Source, policy: &CleanPolicy) -> Result<(), Error> {
+fn commanded(
+    volume: &LocalVolume,
+    source: &Source,
+    policy: &CleanPolicy,
+) -> Result<Verified, Error> {
     let path = source.path();
     let device = device::reopen(source.as_fd(), path, Access::Write)?;
     wipe::settle(&device, path)?;
-    if policy.verify {
-        verify::device(&device, path)?;
-    }
+    let verified = read_back(&device, path, policy)?;
     // A program for file systems' devices may do no more than take the signatures off.
     let is_blank = || Ok::<_, Error>(signature::contents(&device, path)? == Contents::Blank);
     if volume.spec.mode == Mode::Filesystem && is_blank()? {
         signature::mark_erased(&device, path)?;
         wipe::settle(&device, path)?;
     }
-    Ok(())
+    Ok(verified)
 }

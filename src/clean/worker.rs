@@ -8,21 +8,19 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use super::ended::Ended;
 use super::lock::Lock;
 use super::progress::Progress;
 use super::queue::Order;
-use super::wipe::{self, Notes, Run};
+use super::wipe::{self, Done, Notes, Run};
 use super::{Cleaner, Error};
+use crate::causes;
 use crate::host::namespace::HostNamespace;
 use crate::host::priority;
-use crate::inventory::{self, Inventory, Recorded};
-use crate::observe::metrics::WipeOutcome;
-use crate::volume::{
-    Bytes, CleanMethod, CleanPolicy, CleanReason, Cleaning, Fingerprint, LocalVolume, Published,
-    Remount, Status, Tenancy, VolumeName,
-};
+use crate::inventory::{Inventory, Recorded};
+use crate::volume::{Bytes, CleanPolicy, Cleaning, Fingerprint, LocalVolume, Remount, VolumeName};
 
 /// How often the progress of a wipe is recorded.
 const REPORT: Duration = Duration::from_secs(3);
@@ -32,20 +30,6 @@ const REPORT: Duration = Duration::from_secs(3);
 pub(super) struct Worker {
     progress: Arc<Progress>,
     order: Order,
-}
-
-/// A wipe that has ended.
-#[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) name: VolumeName,
-    pub(super) result: Result<Option<Fingerprint>, Error>,
-    tenancy: Tenancy,
-    policy: CleanPolicy,
-    asked: Option<Timestamp>,
-    /// Where the volume was recorded to be for its tenant when it was looked at last.
-    published: Vec<Published>,
-    pub(super) began: Instant,
-    counted: (u64, u64),
 }
 
 impl Worker {
@@ -65,6 +49,7 @@ impl Worker {
             policy,
             locks: cleaner.options.locks.clone(),
             host: cleaner.host,
+            started: Timestamp::now(),
             progress: Arc::clone(&progress),
         };
         tokio::spawn(async move {
@@ -88,24 +73,13 @@ impl Worker {
     }
 }
 
-impl Ended {
-    /// What it was to carry out.
-    pub(super) fn order(&self) -> Order {
-        (self.tenancy, self.policy.clone(), self.asked)
-    }
-
-    /// Whether the volume was taken away from somewhere while it was looked at: what was found of its use is old then.
-    pub(super) fn is_outdated(&self, now: &LocalVolume) -> bool {
-        now.status.published != self.published
-    }
-}
-
 struct Job<I> {
     inventory: I,
     volume: LocalVolume,
     policy: CleanPolicy,
     locks: PathBuf,
     host: HostNamespace,
+    started: Timestamp,
     progress: Arc<Progress>,
 }
 
@@ -121,11 +95,13 @@ impl<I: Inventory> Job<I> {
             asked: self.volume.spec.clean_asked,
             published: self.volume.status.published,
             began,
+            started: self.started,
+            took: began.elapsed(),
             counted: self.progress.so_far(),
         }
     }
 
-    async fn begin_and_wipe(&mut self) -> Result<Option<Fingerprint>, Error> {
+    async fn begin_and_wipe(&mut self) -> Result<Done, Error> {
         let volume = self.volume.clone();
         let (locks, host) = (self.locks.clone(), self.host);
         let lock = on_thread(move || {
@@ -155,7 +131,7 @@ impl<I: Inventory> Job<I> {
 
     /// Records that the wipe has begun, keeping what an earlier try noted about itself.
     async fn begin(&mut self) -> Result<(), Error> {
-        let now = Timestamp::now();
+        let now = self.started;
         let tenancy = self.volume.spec.tenancy;
         let policy = self.policy.clone();
         let begun = self.inventory.modify_status(&self.volume.name, |volume| {
@@ -178,10 +154,7 @@ impl<I: Inventory> Job<I> {
     }
 
     /// The wipe itself, off the async threads; a hung device keeps this thread and nothing else.
-    fn thread(
-        &self,
-        mut lock: Lock,
-    ) -> impl Future<Output = Result<Option<Fingerprint>, Error>> + use<I> {
+    fn thread(&self, mut lock: Lock) -> impl Future<Output = Result<Done, Error>> + use<I> {
         let (volume, policy, host) = (self.volume.clone(), self.policy.clone(), self.host);
         let progress = Arc::clone(&self.progress);
         let notes = Recorder {
@@ -205,7 +178,8 @@ impl<I: Inventory> Job<I> {
             (status != volume.status).then_some(status)
         });
         if let Err(error) = told.await {
-            warn!(volume = %self.volume.name, %error, "the progress of a wipe was not recorded");
+            let error = causes::chain(&error);
+            warn!(volume = %self.volume.name, error, "the progress of a wipe was not recorded");
         }
     }
 }
@@ -256,82 +230,12 @@ impl<I: Inventory> Notes for Recorder<I> {
     }
 }
 
-/// Records and logs how a wipe ended.
-pub(super) async fn record<I: Inventory>(
-    cleaner: &Cleaner<I>,
-    ended: &Ended,
-) -> Result<Recorded, inventory::Error> {
-    let now = Timestamp::now();
-    let recorded =
-        cleaner.inventory.modify_status(&ended.name, |volume| status(volume, ended, now)).await?;
-    let outcome = match &ended.result {
-        Ok(_) => WipeOutcome::Done,
-        Err(Error::Interrupted) => WipeOutcome::Interrupted,
-        Err(_) => WipeOutcome::Failed,
-    };
-    let (method, took) = (ended.policy.method.name(), ended.began.elapsed());
-    // Waiting for a mount to go is no wipe.
-    if !matches!(&ended.result, Err(Error::InUse { .. })) {
-        cleaner.metrics.wiped(&recorded.volume.spec.pool, method, outcome, took);
-    }
-    log(&recorded.volume, ended, took);
-    Ok(recorded)
-}
-
-fn status(volume: &LocalVolume, ended: &Ended, now: Timestamp) -> Option<Status> {
-    match &ended.result {
-        Ok(fingerprint) => {
-            let reason = match ended.policy.method {
-                CleanMethod::None => CleanReason::LeftAsIs,
-                _ => CleanReason::Wiped,
-            };
-            let mut status = volume.cleaned(ended.tenancy, &ended.policy, reason, now)?;
-            if let Some(fingerprint) = fingerprint {
-                status.fingerprint = fingerprint.clone();
-            }
-            Some(status)
-        }
-        // `status.cleaning` stays, and says to the next agent what was begun.
-        Err(Error::Interrupted) => None,
-        Err(error) => {
-            let mut status = volume.not_cleaned(error.reason(), &error.sentence(), now);
-            if matches!(error, Error::InUse { .. }) {
-                // Nothing was begun, unless a reformat has already taken a mount away.
-                status.cleaning = status.cleaning.filter(|cleaning| cleaning.remount.is_some());
-            }
-            (status != volume.status).then_some(status)
-        }
-    }
-}
-
-fn log(volume: &LocalVolume, ended: &Ended, took: Duration) {
-    let (entries, bytes) = ended.counted;
-    let (name, node, pool) = (&volume.name, &volume.spec.node, &volume.spec.pool);
-    let (tenancy, method, seconds) =
-        (ended.tenancy.0, ended.policy.method.name(), took.as_secs_f64());
-    match &ended.result {
-        Ok(_) => {
-            info!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, "wiped");
-        }
-        Err(Error::Interrupted) => {
-            info!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, "wipe stopped; it is resumed by the next start, or another order takes its place");
-        }
-        // Not a failure: so it is after each tenancy whose pod is still unwinding. The condition says how it goes on.
-        Err(error @ Error::InUse { .. }) => {
-            debug!(volume = %name, %node, %pool, tenancy, error = error.sentence(), "not wiped yet");
-        }
-        Err(error) => {
-            warn!(volume = %name, %node, %pool, tenancy, method, entries, bytes, seconds, error = error.sentence(), "not wiped; it is tried again");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::inventory::embedded::Embedded;
-    use crate::volume::AccessMode;
     use crate::volume::fixture::{delete, released};
+    use crate::volume::{AccessMode, Published};
 
     #[tokio::test]
     async fn how_far_a_wipe_is_is_recorded_while_it_runs() {
@@ -344,6 +248,7 @@ mod tests {
             policy: delete(),
             locks: state.path().to_owned(),
             host: HostNamespace::default(),
+            started: Timestamp::now(),
             progress: Arc::default(),
         };
         job.begin().await.unwrap();
@@ -374,6 +279,7 @@ mod tests {
             policy: delete(),
             locks: state.path().to_owned(),
             host: HostNamespace::default(),
+            started: Timestamp::now(),
             progress: Arc::default(),
         };
 

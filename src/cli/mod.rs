@@ -6,6 +6,7 @@ mod operate;
 mod options;
 mod output;
 mod table;
+mod wipes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ pub enum Command {
     Volumes(VolumesOptions),
     /// List what is in the pools and not offered, or not as its pool says, with the reason
     Problems(ProblemsOptions),
+    /// List the wipes that are remembered: what became of the data of each tenancy
+    Wipes(WipesOptions),
     /// Wipe a volume that holds data, or try again at once after a wipe that failed. The data is lost
     Clean(Named),
     /// End a claim as its orchestrator would have: the volume is wiped as was agreed and offered again
@@ -124,6 +127,26 @@ pub struct ProblemsOptions {
     pub server: ServerOptions,
 }
 
+/// Which wipes to list, and how.
+#[derive(Debug, Args)]
+pub struct WipesOptions {
+    /// Only wipes of this volume, which may be no more
+    #[arg(long, value_name = "NAME")]
+    pub volume: Option<VolumeName>,
+    /// Only wipes of volumes of this pool
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<PoolName>,
+    /// Only wipes of volumes of this node
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<NodeName>,
+    /// How to print them
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
+    /// The server to ask.
+    #[command(flatten)]
+    pub server: ServerOptions,
+}
+
 /// How problems are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProblemsOutput {
@@ -133,12 +156,12 @@ pub enum ProblemsOutput {
     Json,
 }
 
-/// How volumes are printed.
+/// How volumes and wipes are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// One line a volume
+    /// One line each
     Table,
-    /// One line a volume, with where it is, what it is and what is wrong with it
+    /// One line each, with more: where a volume is, what it is and what is wrong with it; what of a wipe was read back
     Wide,
     /// A JSON array of whole records
     Json,

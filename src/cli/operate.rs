@@ -8,10 +8,11 @@ use tonic::{Response, Status};
 use super::client::{self, Error};
 use super::output::print;
 use super::{
-    Command, Output, ProblemsOptions, ProblemsOutput, ServerOptions, VolumesOptions, table,
+    Command, Output, ProblemsOptions, ProblemsOutput, ServerOptions, VolumesOptions, WipesOptions,
+    table, wipes,
 };
 use crate::csi::proto::operator_v1alpha1 as operator;
-use crate::volume::LocalVolume;
+use crate::volume::{LocalVolume, WipeRecord};
 use operator::operator_client::OperatorClient;
 
 /// Carries a command out and prints what came of it.
@@ -19,6 +20,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Volumes(options) => print(&volumes(options).await?)?,
         Command::Problems(options) => print(&problems(options).await?)?,
+        Command::Wipes(options) => print(&list_wipes(options).await?)?,
         Command::Clean(named) => {
             let request = operator::CleanVolumeRequest { name: named.name.to_string() };
             let answer =
@@ -83,6 +85,26 @@ async fn volumes(options: VolumesOptions) -> anyhow::Result<String> {
         }
     };
     Ok(shown + &table::footer(&ask_problems(&options.server, pool).await?))
+}
+
+async fn list_wipes(options: WipesOptions) -> anyhow::Result<String> {
+    let request = operator::ListWipesRequest {
+        volume: options.volume.map(String::from).unwrap_or_default(),
+        pool: options.pool.map(String::from).unwrap_or_default(),
+        node: options.node.map(String::from).unwrap_or_default(),
+    };
+    let mut stream = ask(&options.server, async |client| client.list_wipes(request).await).await?;
+    let mut records: Vec<WipeRecord> = Vec::new();
+    while let Some(wipe) = stream.next().await {
+        let wipe = wipe.map_err(|status| Error::Refused(status.message().to_owned()))?;
+        records.push(serde_json::from_str(&wipe.json).map_err(Error::Answer)?);
+    }
+    Ok(match options.output {
+        Output::Json => serde_json::to_string_pretty(&records).map_err(Error::Answer)? + "\n",
+        Output::Table | Output::Wide if records.is_empty() => "No wipe is remembered.\n".to_owned(),
+        Output::Table => wipes::table(&records),
+        Output::Wide => wipes::wide(&records),
+    })
 }
 
 async fn problems(options: ProblemsOptions) -> anyhow::Result<String> {

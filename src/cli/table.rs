@@ -75,7 +75,7 @@ fn lines(problems: &[Problem]) -> String {
 }
 
 /// A file's name may hold any character, and a terminal obeys some of them.
-fn on_one_line(text: &str) -> String {
+pub(super) fn on_one_line(text: &str) -> String {
     let escaped = text.chars().map(|character| match character {
         control if control.is_control() => control.escape_default().to_string(),
         other => other.to_string(),
@@ -122,7 +122,7 @@ fn why(volume: &LocalVolume) -> String {
 }
 
 /// Rows in columns as wide as their widest cell, two spaces apart; the last is not filled up.
-fn columns(rows: &[Vec<String>]) -> String {
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.first().map_or(0, Vec::len);
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

@@ -93,7 +93,7 @@ fn the_example_configuration_is_explained_pool_by_pool() {
     for line in [
         "pool fast-disks: mount points and plain directories, given as directories",
         "  one that is found holding data is Dirty until a person decides (`berth clean`)",
-        "  after a tenancy everything in it is removed",
+        "  after a tenancy everything in it is removed, and the result is read back",
         "pool raw: block devices, given as raw devices",
     ] {
         assert!(report.lines().any(|found| found == line), "{line}\n---\n{report}");
@@ -111,9 +111,9 @@ fn two_ways_to_wipe_are_explained_apart() {
 
     let report = check::report(&config(&file)).unwrap();
 
-    assert!(report.contains("\n  after a tenancy in a directory everything in it is removed\n"));
+    assert!(report.contains("\n  after a tenancy in a directory everything in it is removed, and the result is read back\n"));
     assert!(
-        report.contains("\n  after a tenancy on a device every block is overwritten with zeros\n")
+        report.contains("\n  after a tenancy on a device every block is overwritten with zeros, and the result is read back\n")
     );
 }
 

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::causes;
 use crate::claim::{Capacity, CapacityQuery, Claims, Filesystem};
 use crate::inventory::Inventory;
 use crate::volume::{Bytes, TOPOLOGY_KEY};
@@ -104,7 +105,7 @@ impl<I: Inventory> Capacities<I> {
                 // Somebody else wrote it, of which the watch tells.
                 Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
+                    let error = causes::chain(&error);
                     warn!(object = name, error, "the capacity that the scheduler reads is old");
                     written = false;
                 }

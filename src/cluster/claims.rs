@@ -11,6 +11,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt};
 use tracing::{debug, info};
 
+use crate::causes;
 use crate::volume::{Claim, LocalVolume};
 
 /// The annotation of a StorageClass whose claims are deleted when their node is gone.
@@ -67,7 +68,7 @@ impl ClaimObjects {
         ];
         for object in objects.into_iter().flatten() {
             if let Err(error) = self.recorder.publish(&event, &object).await {
-                let error = &error as &dyn std::error::Error;
+                let error = causes::chain(&error);
                 debug!(claim = %claim.name, error, "an event was not written");
             }
         }

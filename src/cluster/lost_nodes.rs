@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::claims::ClaimObjects;
+use crate::causes;
 use crate::inventory::{self, Inventory, Recorded};
 use crate::volume::{LocalVolume, NodeName, VolumeName};
 
@@ -92,7 +93,7 @@ impl<I: Inventory> LostNodes<I> {
     async fn bury(&self, known: &Known, gone: BTreeSet<Identity>) {
         for identity in gone {
             if let Err(error) = self.bury_node(known, &identity).await {
-                let (node, error) = (&identity.0, &error as &dyn std::error::Error);
+                let (node, error) = (&identity.0, causes::chain(&error));
                 warn!(%node, error, "the volumes of a lost node are taken care of later");
             }
         }

@@ -1,5 +1,5 @@
 //! What Berth does at the Kubernetes API beside its inventory: the node's start-up taint and registration, the capacity that
-//! the scheduler reads, nodes that are gone.
+//! the scheduler reads, nodes that are gone, events about wipes.
 //!
 //! Each part is one task that watches objects and writes what follows from them, conditionally on what it read, so that two
 //! replicas may do it at once. It decides nothing about volumes: what it writes to the inventory goes through the pure
@@ -10,6 +10,7 @@ mod claims;
 pub mod lost_nodes;
 pub mod own_node;
 pub mod registered;
+pub mod wipes;
 
 pub use claims::DELETE_ANNOTATION;
 
@@ -27,7 +28,7 @@ where
     watcher(api, config).default_backoff().filter_map(move |event| {
         let event = event
             .inspect_err(|error| {
-                let error = error as &dyn std::error::Error;
+                let error = crate::causes::chain(error);
                 warn!(kind, error, "a watch at the API server failed and is tried again");
             })
             .ok();

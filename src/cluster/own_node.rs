@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::causes;
 use crate::volume::NodeName;
 
 /// The key of the taint.
@@ -88,7 +89,7 @@ impl OwnNode {
             Ok(_) => info!(node = %self.name, taint = TAINT, "ready: the start-up taint is off"),
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
+                let error = causes::chain(&error);
                 warn!(node = %self.name, taint = TAINT, error, "the start-up taint stays");
             }
         }

@@ -21,6 +21,7 @@ use crate::inventory::{self, Inventory, Recorded};
 use crate::pool::Pools;
 use crate::volume::{
     CleanMethod, CleanPolicy, LocalVolume, PoolName, Spec, Tenancy, VolumeId, VolumeName,
+    WipeRecord,
 };
 
 /// The operator's service.
@@ -67,6 +68,20 @@ impl<I: Inventory> OperatorService<I> {
         }
         let configured = configured().collect::<Vec<_>>().join(", ");
         Err(Refused::NoPool { asked: asked.to_owned(), configured }.into())
+    }
+
+    async fn wipes(&self, request: operator::ListWipesRequest) -> Result<Vec<WipeRecord>, Error> {
+        let operator::ListWipesRequest { volume, pool, node } = request;
+        let volume = match volume.is_empty() {
+            true => None,
+            false => Some(request::volume_name(volume)?),
+        };
+        let of = |asked: &str, has: &str| asked.is_empty() || asked == has;
+        let wanted = |wipe: &WipeRecord| {
+            let volume = volume.as_ref().is_none_or(|volume| *volume == wipe.volume);
+            volume && of(&pool, wipe.pool.as_str()) && of(&node, wipe.node.as_str())
+        };
+        Ok(self.inventory.wipes().await?.into_iter().filter(wanted).collect())
     }
 
     async fn clean(&self, name: String) -> Result<Recorded, Error> {
@@ -178,6 +193,18 @@ impl<I: Inventory> Operator for OperatorService<I> {
         Ok(Response::new(Box::pin(tokio_stream::iter(told))))
     }
 
+    async fn list_wipes(
+        &self,
+        request: Request<operator::ListWipesRequest>,
+    ) -> Rpc<BoxStream<operator::Wipe>> {
+        let wipes = self.wipes(request.into_inner()).await?;
+        // As in `shown`.
+        let shown =
+            |wipe| operator::Wipe { json: serde_json::to_string(&wipe).unwrap_or_default() };
+        let stream = tokio_stream::iter(wipes).map(move |wipe| Ok(shown(wipe)));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
     async fn clean_volume(
         &self,
         request: Request<operator::CleanVolumeRequest>,
@@ -264,7 +291,7 @@ mod tests {
         let spec = ordered(&disk, &mixed("none", "delete")).unwrap();
         let refused = ordered(&disk, &mixed("delete", "none")).unwrap_err().to_string();
 
-        assert_eq!(spec.clean, Some(delete()));
+        assert_eq!(spec.clean, Some(CleanPolicy { verify: true, ..delete() }));
         assert!(refused.contains("say in the pool how to wipe"), "{refused}");
     }
 }

@@ -8,8 +8,6 @@
 //! be known now, because the inventory cannot be asked or written now, is not final, also where this very call wrote
 //! nothing: an earlier one, whose answer was lost, may have.
 
-use std::error::Error as _;
-
 use tonic::{Code, Status};
 
 use super::operation::Busy;
@@ -67,21 +65,8 @@ pub(super) enum Refused {
 impl From<Error> for Status {
     /// `details` stays empty, as the specification demands.
     fn from(error: Error) -> Self {
-        Self::new(code(&error), sentence(&error))
+        Self::new(code(&error), crate::causes::chain(&error))
     }
-}
-
-/// The error and what lies beneath it, in one line.
-fn sentence(error: &Error) -> String {
-    let mut parts = vec![error.to_string()];
-    let mut beneath = error.source();
-    while let Some(cause) = beneath {
-        parts.push(cause.to_string());
-        beneath = cause.source();
-    }
-    // A transparent error says the same as what it wraps.
-    parts.dedup();
-    parts.join(": ")
 }
 
 fn code(error: &Error) -> Code {

@@ -196,7 +196,7 @@ impl<I: Inventory> Discovery<I> {
                 finished
             }
             Err(error) => {
-                let error = crate::discover::tell::chain(&error);
+                let error = crate::causes::chain(&error);
                 warn!(node = %self.node, error, "discovery failed and tries again");
                 false
             }

@@ -1,7 +1,6 @@
 //! What a person wants to know of discovery: one line for each thing that appeared, vanished or changed, once.
 
 use std::collections::BTreeSet;
-use std::error::Error;
 
 use tracing::{info, warn};
 
@@ -75,15 +74,4 @@ pub(super) fn problems(node: &NodeName, known: &BTreeSet<Problem>, now: &BTreeSe
     for problem in known.difference(now) {
         info!(%node, pool = %problem.pool, path = problem.path, "no longer so: {problem}");
     }
-}
-
-/// An error with what caused it.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

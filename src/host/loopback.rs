@@ -11,6 +11,7 @@ mod ioctl {
     nix::ioctl_none_bad!(loop_clr_fd, 0x4C01);
     nix::ioctl_none_bad!(loop_set_capacity, 0x4C07);
     nix::ioctl_write_int_bad!(loop_set_fd, 0x4C00);
+    nix::ioctl_write_int_bad!(loop_set_block_size, 0x4C09);
 }
 
 /// A loop device over a file. Dropping it detaches the device, once its last user is gone.
@@ -47,6 +48,13 @@ impl LoopDevice {
     /// The device's path, for example `/dev/loop0`.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives the device sectors of `bytes`, a power of two from 512 to 4096.
+    pub fn set_sector(&self, bytes: i32) -> Result<()> {
+        // SAFETY: the request takes an integer; the descriptor is open.
+        let set = unsafe { ioctl::loop_set_block_size(self.device.as_raw_fd(), bytes) };
+        set.map(drop).map_err(errno).map_err(Error::of("ioctl(LOOP_SET_BLOCK_SIZE)", &self.path))
     }
 
     /// Makes the device as large as its file has become.

@@ -9,6 +9,8 @@ pub mod attributes;
 pub mod beneath;
 pub mod device;
 pub mod format;
+#[cfg(test)]
+pub(crate) mod fuse;
 pub mod grow;
 #[cfg(test)]
 pub(crate) mod hanging;

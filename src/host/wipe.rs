@@ -95,12 +95,13 @@ impl Noise {
     /// Fills a buffer.
     pub fn fill(&mut self, buffer: &mut [u8]) {
         for chunk in buffer.chunks_mut(8) {
-            let word = self.next().to_ne_bytes();
+            let word = self.number().to_ne_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
     }
 
-    fn next(&mut self) -> u64 {
+    /// A number.
+    pub fn number(&mut self) -> u64 {
         let [a, b, c, d] = self.0;
         let result = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
         let (c, d) = (c ^ a, d ^ b);

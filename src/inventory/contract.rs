@@ -55,6 +55,7 @@ macro_rules! contract {
             versions_go_on_growing_after_a_reopen,
             many_writers_of_one_status_lose_nothing,
             a_change_that_changes_nothing_is_not_written,
+            the_latest_wipe_of_each_volume_is_remembered,
             a_change_may_refuse_with_an_error_of_its_own,
             of_many_claims_at_one_version_one_wins,
             fifty_claims_of_one_name_get_one_volume,

@@ -18,6 +18,7 @@ use super::Cause;
 use crate::volume::{
     Bytes, Claim, CleanPolicy, Cleaning, Condition, Conditions, Fingerprint, Format, InvalidName,
     LocalVolume, Mode, NodeName, Place, PoolName, Published, RootAttributes, Spec, Status, Tenancy,
+    Wipe,
 };
 
 /// What was decided about a volume: by its node's agent at discovery, then by the controller and by people.
@@ -145,6 +146,9 @@ pub struct LocalVolumeStatus {
     /// The wipe under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleaning: Option<Cleaning>,
+    /// The latest wipe that has ended. The node's agent keeps more of them: `berth wipes` there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_wipe: Option<Wipe>,
     /// Where it is mounted for its tenant now: the staging path and every target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
@@ -300,6 +304,7 @@ impl From<&LocalVolume> for LocalVolumeStatus {
                 ObjectCondition::new(CLEAN, clean.reason.as_str(), &clean),
             ],
             cleaning: status.cleaning,
+            last_wipe: status.last_wipe,
             published: status.published,
             own_mounts: status.own_mounts,
             host_mounts: status.host_mounts,
@@ -327,6 +332,7 @@ impl LocalVolumeStatus {
                 clean: condition(&self.conditions, CLEAN)?,
             },
             cleaning: status.cleaning,
+            last_wipe: status.last_wipe,
             published: status.published,
             own_mounts: status.own_mounts,
             host_mounts: status.host_mounts,

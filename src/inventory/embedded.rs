@@ -1,11 +1,12 @@
 //! The embedded store: one file in a state directory, one process, no server.
 //!
-//! [`mod@file`] is what lies on the disk, [`memory`] what is read and watched, [`writer`] the one thread that owns the file
+//! [`mod@file`] is what lies on the disk, [`memory`] what is read and watched, [`history`] the wipes of the past, [`writer`] the one thread that owns the file
 //! and takes every request that is waiting into one transaction with one sync. Reads never touch the disk. What is in
 //! memory is exactly what was acknowledged, so a disk that failed is mended by writing a new file from it.
 //! `standalone` keeps its inventory here.
 
 mod file;
+mod history;
 mod memory;
 mod writer;
 
@@ -22,7 +23,7 @@ use self::file::{Disk, File};
 use self::memory::Memory;
 use self::writer::{Change, Request, Writer};
 use super::{Cause, Error, Event, Inventory, Recorded, Version};
-use crate::volume::{LocalVolume, NodeName, Spec, Status, VolumeName};
+use crate::volume::{LocalVolume, NodeName, Spec, Status, VolumeName, WipeRecord};
 
 /// Requests that may wait for the writer; further callers wait for a place. Also the most that one transaction takes.
 const QUEUE: usize = 1024;
@@ -225,6 +226,10 @@ impl Inventory for Embedded {
     async fn get(&self, name: &VolumeName) -> Result<Recorded, Error> {
         let recorded = self.running.memory.get(name);
         recorded.map(Arc::unwrap_or_clone).ok_or_else(|| Error::NotFound(name.clone()))
+    }
+
+    async fn wipes(&self) -> Result<Vec<WipeRecord>, Error> {
+        Ok(self.running.memory.wipes().into_iter().map(Arc::unwrap_or_clone).collect())
     }
 
     async fn add(&self, volume: LocalVolume) -> Result<Recorded, Error> {

@@ -18,7 +18,7 @@ use std::future::Future;
 
 use futures_util::Stream;
 
-use crate::volume::{ClaimName, LocalVolume, Spec, Status, VolumeName};
+use crate::volume::{ClaimName, LocalVolume, Spec, Status, VolumeName, WipeRecord};
 
 /// A record's version: greater after every change of it. Versions of one store are comparable with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,6 +124,16 @@ pub trait Inventory: Clone + Send + Sync + 'static {
                 volume.spec.claim.as_ref().is_some_and(|held| held.name == *claim)
             };
             Ok(all.find(holds).map(|volume| volume.name))
+        }
+    }
+
+    /// The wipes that are remembered, the oldest first: at least the latest of each volume.
+    fn wipes(&self) -> impl Future<Output = Result<Vec<WipeRecord>, Error>> + Send {
+        async move {
+            let all = self.list().await?;
+            let mut wipes: Vec<_> = all.iter().filter_map(|one| one.volume.last_wipe()).collect();
+            wipes.sort_by_key(|record| record.wipe.started);
+            Ok(wipes)
         }
     }
 

@@ -23,7 +23,7 @@ use tracing::debug;
 
 use super::embedded::Embedded;
 use super::{Error, Event, Inventory, Recorded, Version};
-use crate::volume::{LocalVolume, Spec, Status, VolumeName};
+use crate::volume::{LocalVolume, Spec, Status, VolumeName, WipeRecord};
 
 /// How long a question to the remote store may take when the ledger has an answer too.
 const ASK: Duration = Duration::from_secs(3);
@@ -157,12 +157,17 @@ impl<R: Inventory> Inventory for Replica<R> {
         self.ledger.get(name).await
     }
 
+    async fn wipes(&self) -> Result<Vec<WipeRecord>, Error> {
+        self.ledger.wipes().await
+    }
+
     async fn latest(&self, name: &VolumeName) -> Result<Recorded, Error> {
         let known = self.ledger.get(name).await?;
         match tokio::time::timeout(ASK, self.remote.latest(name)).await {
             Ok(Ok(remote)) => self.take(&remote).await,
             Ok(Err(error)) => {
-                debug!(volume = %name, %error, "answered from the ledger");
+                let error = crate::causes::chain(&error);
+                debug!(volume = %name, error, "answered from the ledger");
                 Ok(known)
             }
             Err(_) => Ok(known),

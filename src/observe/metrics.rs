@@ -21,7 +21,7 @@ use super::gauges::Gauges;
 use super::problems::{Counts, Problems};
 use super::process::Process;
 use crate::inventory::Event;
-use crate::volume::PoolName;
+use crate::volume::{PoolName, Wipe, WipeResult};
 
 /// Upper bounds in seconds for a call: from 0.1 ms, where an answer from memory lies, to the kubelet's time-out.
 const CALL_BOUNDS: [f64; 14] =
@@ -53,24 +53,13 @@ struct Inner {
     problems: Problems,
 }
 
-/// How a wipe ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WipeOutcome {
-    /// The volume is clean.
-    Done,
-    /// It failed and will be tried again.
-    Failed,
-    /// It was stopped at a safe point and will be resumed.
-    Interrupted,
-}
-
-impl WipeOutcome {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Interrupted => "interrupted",
-        }
+/// How a wipe ended, as a label.
+fn outcome(result: WipeResult) -> &'static str {
+    match result {
+        WipeResult::Wiped | WipeResult::LeftAsIs => "done",
+        WipeResult::Failed => "failed",
+        WipeResult::VerifyFailed => "verify_failed",
+        WipeResult::Interrupted => "interrupted",
     }
 }
 
@@ -102,17 +91,15 @@ impl fmt::Debug for Metrics {
 
 impl Metrics {
     /// A wipe ended.
-    pub fn wiped(
-        &self,
-        pool: &PoolName,
-        method: &'static str,
-        outcome: WipeOutcome,
-        took: Duration,
-    ) {
+    pub fn wiped(&self, pool: &PoolName, wipe: &Wipe, took: Duration) {
         let wipes = &self.0.wipes;
-        let (pool, method) = (("pool", pool.to_string()), ("method", method.to_owned()));
-        let outcome = ("outcome", outcome.name().to_owned());
-        wipes.seconds.get_or_create(&[pool.clone(), method.clone()]).observe(took.as_secs_f64());
+        let (pool, method) =
+            (("pool", pool.to_string()), ("method", wipe.method.name().to_owned()));
+        let outcome = ("outcome", outcome(wipe.result).to_owned());
+        let of = [pool.clone(), method.clone()];
+        wipes.seconds.get_or_create(&of).observe(took.as_secs_f64());
+        wipes.bytes.get_or_create(&of).inc_by(wipe.bytes.0);
+        wipes.entries.get_or_create(&of).inc_by(wipe.entries);
         wipes.total.get_or_create(&[pool, method, outcome]).inc();
     }
 
@@ -185,17 +172,24 @@ impl Calls {
 struct Wipes {
     total: Counters<3>,
     seconds: Histograms<2>,
+    bytes: Counters<2>,
+    entries: Counters<2>,
 }
 
 impl Wipes {
     fn register(registry: &mut Registry) -> Self {
         let total = Counters::default();
-        let help = "Wipes that ended, by pool, method and outcome: done, failed or interrupted";
+        let help = "Wipes that ended, by pool, method and outcome: done, failed, verify_failed or interrupted";
         registry.register("wipes", help, total.clone());
         let seconds: Histograms<2> = Family::new_with_constructor(|| Histogram::new(WIPE_BOUNDS));
         let help = "How long wipes took, however they ended";
         registry.register_with_unit("wipe_duration", help, Unit::Seconds, seconds.clone());
-        Self { total, seconds }
+        let bytes = Counters::default();
+        let help = "Bytes of devices that wipes overwrote or discarded, in all passes";
+        registry.register_with_unit("wiped", help, Unit::Bytes, bytes.clone());
+        let entries = Counters::default();
+        registry.register("wiped_entries", "Directory entries that wipes removed", entries.clone());
+        Self { total, seconds, bytes, entries }
     }
 }
 
@@ -237,7 +231,10 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::volume::{Bytes, CleanMethod, Tenancy};
 
     fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
         let page = metrics.render();
@@ -284,13 +281,19 @@ mod tests {
     fn wipes_are_counted_by_how_they_ended() {
         let metrics = Metrics::default();
         let pool = "fast".parse().unwrap();
+        let begun = Wipe::begun(Tenancy(1), &CleanMethod::Zero, Timestamp::UNIX_EPOCH);
+        let failed = Wipe { result: WipeResult::VerifyFailed, bytes: Bytes(4096), ..begun };
 
-        metrics.wiped(&pool, "delete", WipeOutcome::Failed, Duration::from_secs(2));
-        metrics.clone().wiped(&pool, "delete", WipeOutcome::Failed, Duration::from_secs(2));
+        metrics.wiped(&pool, &failed, Duration::from_secs(2));
+        metrics.clone().wiped(&pool, &failed, Duration::from_secs(2));
 
         assert_eq!(
             lines(&metrics, "berth_wipes_total"),
-            [r#"berth_wipes_total{pool="fast",method="delete",outcome="failed"} 2"#]
+            [r#"berth_wipes_total{pool="fast",method="zero",outcome="verify_failed"} 2"#]
+        );
+        assert_eq!(
+            lines(&metrics, "berth_wiped_bytes_total"),
+            [r#"berth_wiped_bytes_total{pool="fast",method="zero"} 8192"#]
         );
     }
 

@@ -92,7 +92,7 @@ impl<I: Inventory> Publisher<I> {
             // Begun before the places are read: a change that comes later asks for another round.
             while this.shared.unwritten.begin(&id) {
                 let Err(error) = this.record(&id).await else { continue };
-                tracing::warn!(volume = %id, error = &error as &dyn std::error::Error,
+                tracing::warn!(volume = %id, error = crate::causes::chain(&error),
                     "where the volume is published could not be recorded");
                 let stopping = this.shared.stopping.cancelled();
                 if tokio::time::timeout(RETRY, stopping).await.is_ok() {

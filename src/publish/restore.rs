@@ -35,7 +35,7 @@ impl<I: Inventory> Publisher<I> {
         };
         match learned {
             Ok(()) => self.record_soon(&id),
-            Err(error) => tracing::warn!(volume = %id, error = &error as &dyn std::error::Error,
+            Err(error) => tracing::warn!(volume = %id, error = crate::causes::chain(&error),
                 "where the volume is published could not be checked"),
         }
     }

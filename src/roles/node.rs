@@ -12,6 +12,7 @@ use super::{Ends, Tasks, serve_http, watch_configuration};
 use crate::cli::{NodeOptions, RegistrationMode};
 use crate::cluster::own_node::OwnNode;
 use crate::cluster::registered::Registered;
+use crate::cluster::wipes::WipeEvents;
 use crate::csi::{IdentityService, Socket};
 use crate::inventory::Inventory;
 use crate::inventory::embedded::Embedded;
@@ -69,6 +70,7 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
     agent.restore().await?;
     agent.start(&mut tasks);
     serve(&mut tasks, &agent, &options, socket);
+    tell_of_wipes(&mut tasks, &agent, &options, client.clone());
     let registered = register(&mut tasks, &options, client);
     let ready = both(&mut tasks, agent.ready.subscribe(), registered);
     let told = ready.subscribe();
@@ -93,6 +95,16 @@ fn serve(tasks: &mut Tasks, agent: &Agent<Ledger>, options: &NodeOptions, socket
         Ends::First,
         |token| async move { Ok(server.serve(socket, token).await?) },
     );
+}
+
+/// Starts what tells by events of wipes that failed.
+fn tell_of_wipes(tasks: &mut Tasks, agent: &Agent<Ledger>, options: &NodeOptions, client: Client) {
+    let events = WipeEvents::new(client, &options.common.driver_name, &options.node);
+    let inventory = agent.inventory.clone();
+    tasks.start("wipe events", Ends::First, |token| async move {
+        events.run(inventory, token).await;
+        Ok(())
+    });
 }
 
 /// Starts the registration, or the watch of what a sidecar makes of it; whether the driver is registered, from then on.

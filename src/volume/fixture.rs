@@ -53,6 +53,7 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
                 clean: holds(true, CleanReason::FoundEmpty),
             },
             cleaning: None,
+            last_wipe: None,
             published: Vec::new(),
             own_mounts: Vec::new(),
             host_mounts: Vec::new(),

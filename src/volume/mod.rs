@@ -11,6 +11,7 @@ mod place;
 mod policy;
 mod schema;
 mod transition;
+mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,6 +30,7 @@ pub use id::{
 pub use place::Place;
 pub use policy::{CleanMethod, CleanPolicy, NewVolumes};
 pub use transition::{ClaimRefused, Ended, ForgetRefused, ReleaseRefused};
+pub use wipe::{Verified, Wipe, WipeRecord, WipeResult};
 
 /// One volume of the inventory. `spec` is what was decided about it, `status` is what its node agent saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +151,9 @@ pub struct Status {
     /// The wipe under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleaning: Option<Cleaning>,
+    /// The latest wipe that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_wipe: Option<Wipe>,
     /// Where it is mounted for its tenant now: the staging path and every target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,

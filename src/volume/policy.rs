@@ -60,6 +60,12 @@ impl CleanMethod {
         }
     }
 
+    /// Whether the result is read back where nothing else is said. What a program leaves on a device only its
+    /// administrator knows: there may be nothing that reads as zeros.
+    pub fn is_read_back(&self) -> bool {
+        !matches!(self, Self::None | Self::Command { .. })
+    }
+
     /// How long an administrator's program may take.
     pub fn timeout(&self) -> Option<Duration> {
         match self {

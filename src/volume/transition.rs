@@ -165,7 +165,8 @@ impl LocalVolume {
         self.needs_cleaning() && ordered && tenancy == self.spec.tenancy
     }
 
-    /// The agent begins, or resumes, the wipe by `policy` after `cleaning.tenancy`. Absent when that is not what is due.
+    /// The agent begins, or resumes, the wipe by `policy` after `cleaning.tenancy`; one that was cut off is remembered so.
+    /// Absent when that is not what is due.
     pub fn cleaning(
         &self,
         cleaning: Cleaning,
@@ -176,7 +177,12 @@ impl LocalVolume {
         let message =
             format!("being wiped after tenancy {} by {}", cleaning.tenancy, cleaning.method);
         let clean = clean_condition(self, CleanReason::Cleaning, &message, now);
-        due.then(|| self.with_clean(clean, |status| status.cleaning = Some(cleaning)))
+        due.then(|| {
+            self.with_clean(clean, |status| {
+                status.last_wipe = self.cut_off().or(status.last_wipe.take());
+                status.cleaning = Some(cleaning);
+            })
+        })
     }
 
     /// The wipe after `tenancy` by `policy` is done and the volume is empty. Absent when another order came in between,

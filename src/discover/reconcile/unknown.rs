@@ -200,6 +200,7 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
             clean: Condition { status: is_clean, reason, message, since },
         },
         cleaning: None,
+        last_wipe: None,
         published: Vec::new(),
         own_mounts: world.own_mounts(seen),
         host_mounts: world.host_mounts(seen).unwrap_or_default(),

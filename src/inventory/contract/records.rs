@@ -3,7 +3,7 @@
 use super::super::{Error, Inventory, Version};
 use super::{Place, fresh, held_by, numbered, with_volumes};
 use crate::volume::fixture::{available, holds};
-use crate::volume::{HealthReason, LocalVolume, Spec};
+use crate::volume::{CleanMethod, HealthReason, LocalVolume, Spec, Tenancy, Wipe, WipeResult};
 
 pub(crate) async fn what_was_added_is_got_and_listed_in_the_order_of_names<P: Place>() {
     let (_place, store) = fresh::<P>().await;
@@ -184,4 +184,15 @@ pub(crate) async fn a_change_may_refuse_with_an_error_of_its_own<P: Place>() {
 
     assert!(matches!(refused, Err(Mine::Refused)), "{refused:?}");
     assert_eq!(store.list().await.unwrap(), volumes);
+}
+
+pub(crate) async fn the_latest_wipe_of_each_volume_is_remembered<P: Place>() {
+    let (_place, store, volumes) = with_volumes::<P>(2).await;
+    let begun = Wipe::begun(Tenancy(0), &CleanMethod::Delete, jiff::Timestamp::UNIX_EPOCH);
+    let wipe = Wipe { result: WipeResult::Wiped, entries: 3, ..begun };
+    let status = volumes[1].volume.status.clone().remembering(wipe.clone());
+
+    store.observe(&volumes[1].volume.name, volumes[1].version, status).await.unwrap();
+
+    assert_eq!(store.wipes().await.unwrap(), [volumes[1].volume.record_of(wipe)]);
 }

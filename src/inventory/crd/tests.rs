@@ -3,7 +3,8 @@ use std::path::Path;
 use super::*;
 use crate::volume::fixture::{available, claim, claimed_by, holds};
 use crate::volume::{
-    AccessMode, CapacityRange, CleanMethod, HealthReason, PersistentVolumeClaim, Remount,
+    AccessMode, CapacityRange, CleanMethod, HealthReason, PersistentVolumeClaim, Remount, Verified,
+    Wipe, WipeResult,
 };
 
 /// The object as the API server gives it back.
@@ -40,6 +41,13 @@ fn full() -> LocalVolume {
             label: Some("data".into()),
             options: "rw,noatime".into(),
         }),
+    });
+    status.last_wipe = Some(Wipe {
+        result: WipeResult::VerifyFailed,
+        duration_millis: Some(1),
+        verified: Verified::Samples,
+        asked: Some(Timestamp::UNIX_EPOCH),
+        ..Wipe::begun(Tenancy(6), &CleanMethod::Zero, Timestamp::UNIX_EPOCH).because("data")
     });
     status.published = vec![Published {
         path: "/var/lib/kubelet/x".into(),

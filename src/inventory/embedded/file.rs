@@ -1,4 +1,5 @@
-//! The inventory on the disk: a redb file with one row for each volume, and the lock of its directory.
+//! The inventory on the disk: a redb file with one row for each volume and each wipe that is remembered, and the lock of its
+//! directory.
 //!
 //! A row is JSON, so that a person with a copy of the file can read it and a later release can add a field without a
 //! migration; the schema's number changes only when an older release would misread or lose something. The file appears
@@ -21,9 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{Recorded, Version};
 use super::OpenError;
+use super::history::{History, Row as Wiped};
 use super::memory::{Memory, Volumes};
 use super::writer::Index;
-use crate::volume::{LocalVolume, VolumeName};
+use crate::volume::{LocalVolume, VolumeName, WipeRecord};
 
 /// What this release reads and writes.
 const SCHEMA: u64 = 1;
@@ -34,6 +36,8 @@ const VERSION_KEY: &str = "version";
 
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("berth");
 const VOLUMES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("volumes");
+/// Wipes by number. A file of an earlier release has none.
+const WIPES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wipes");
 
 /// Memory for pages of the file. All reads are served from [`Memory`], so that more would be wasted.
 const CACHE: usize = 4 << 20;
@@ -57,6 +61,7 @@ pub(super) struct File {
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     volumes: Volumes,
+    wipes: History,
     index: Index,
 }
 
@@ -88,6 +93,8 @@ enum Fault {
     Misplaced { row: String, volume: VolumeName },
     #[error("volume {volume} is of version {version} and the newest version is {newest}")]
     Version { volume: VolumeName, version: u64, newest: u64 },
+    #[error("wipe {number} cannot be read")]
+    Wipe { number: u64, source: serde_json::Error },
     #[error("volumes {0} and {1} are held by one claim")]
     HeldTwice(VolumeName, VolumeName),
 }
@@ -125,6 +132,7 @@ impl Disk {
         &self,
         version: u64,
         volumes: &[Arc<Recorded>],
+        wipes: &History,
     ) -> Result<File, OpenError> {
         let draft = self.path.with_extension("redb.new");
         let io = |source| OpenError::io(&draft, source);
@@ -136,7 +144,7 @@ impl Disk {
         let synced = handle.try_clone().map_err(io)?;
         let file = File { database: self.database(handle)? };
         let rows = volumes.iter().map(|recorded| (&recorded.volume.name, Some(recorded)));
-        match file.commit(version, rows) {
+        match file.commit(version, rows, &wipes.rows()) {
             Ok(()) => {}
             Err(Failure::NotWritten(error) | Failure::Unknown(error)) => {
                 return Err(OpenError::Io { path: draft, source: Box::new(error) });
@@ -206,7 +214,7 @@ impl File {
         let handle = match options().open(&disk.path) {
             Ok(handle) => handle,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok((disk.write_anew(0, &[])?, Contents::default()));
+                return Ok((disk.write_anew(0, &[], &History::default())?, Contents::default()));
             }
             Err(error) => return Err(OpenError::io(&disk.path, error)),
         };
@@ -225,8 +233,9 @@ impl File {
         &self,
         version: u64,
         rows: impl Iterator<Item = (&'a VolumeName, Option<&'a Arc<Recorded>>)>,
+        wipes: &[Wiped],
     ) -> Result<(), Failure> {
-        let transaction = self.write(version, rows).map_err(Failure::NotWritten)?;
+        let transaction = self.write(version, rows, wipes).map_err(Failure::NotWritten)?;
         transaction.commit().map_err(|error| match error {
             redb::CommitError::TransactionPoisoned => Failure::NotWritten(error.into()),
             _ => Failure::Unknown(error.into()),
@@ -237,6 +246,7 @@ impl File {
         &self,
         version: u64,
         rows: impl Iterator<Item = (&'a VolumeName, Option<&'a Arc<Recorded>>)>,
+        wipes: &[Wiped],
     ) -> Result<redb::WriteTransaction, redb::Error> {
         let transaction = self.database.begin_write()?;
         {
@@ -250,6 +260,13 @@ impl File {
                         volumes.insert(name.as_str(), encoded(recorded)?.as_slice())?
                     }
                     None => volumes.remove(name.as_str())?,
+                };
+            }
+            let mut remembered = transaction.open_table(WIPES)?;
+            for (number, wipe) in wipes {
+                match wipe {
+                    Some(wipe) => remembered.insert(number, json(&**wipe)?.as_slice())?,
+                    None => remembered.remove(number)?,
                 };
             }
         }
@@ -280,6 +297,15 @@ impl File {
             let (name, value) = row.map_err(|error| disk.refused(error))?;
             contents.take(name.value(), value.value()).map_err(|fault| disk.damaged(fault))?;
         }
+        let rows = match transaction.open_table(WIPES) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(contents),
+            rows => rows.map_err(|error| lacks(error, "wipes"))?,
+        };
+        for row in rows.iter().map_err(|error| disk.refused(error))? {
+            let (number, value) = row.map_err(|error| disk.refused(error))?;
+            let remembered = contents.remember(number.value(), value.value());
+            remembered.map_err(|fault| disk.damaged(fault))?;
+        }
         Ok(contents)
     }
 }
@@ -287,7 +313,11 @@ impl File {
 fn encoded(recorded: &Recorded) -> Result<Vec<u8>, StorageError> {
     let row =
         Row { version: recorded.version.0, volume: std::borrow::Cow::Borrowed(&recorded.volume) };
-    serde_json::to_vec(&row).map_err(|error| StorageError::Io(error.into()))
+    json(&row)
+}
+
+fn json(row: &impl Serialize) -> Result<Vec<u8>, StorageError> {
+    serde_json::to_vec(row).map_err(|error| StorageError::Io(error.into()))
 }
 
 impl Contents {
@@ -319,7 +349,14 @@ impl Contents {
         Ok(())
     }
 
+    fn remember(&mut self, number: u64, value: &[u8]) -> Result<(), Fault> {
+        let wipe: WipeRecord =
+            serde_json::from_slice(value).map_err(|source| Fault::Wipe { number, source })?;
+        self.wipes.apply(vec![(number, Some(Arc::new(wipe)))]);
+        Ok(())
+    }
+
     pub(super) fn into_memory(self) -> (Memory, Index) {
-        (Memory::new(self.volumes), self.index)
+        (Memory::new(self.volumes, self.wipes), self.index)
     }
 }

@@ -8,7 +8,8 @@ use futures_util::{Stream, stream};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::super::{Event, Recorded, Version};
-use crate::volume::VolumeName;
+use super::history::{History, Row};
+use crate::volume::{VolumeName, WipeRecord};
 
 /// Changes that a watcher may be behind before it is told everything anew.
 const NEWS: usize = 1024;
@@ -22,6 +23,7 @@ pub(super) struct Memory {
 #[derive(Debug)]
 struct Now {
     volumes: Volumes,
+    wipes: History,
     /// Absent once the store has ended.
     news: Option<broadcast::Sender<News>>,
 }
@@ -37,9 +39,9 @@ pub(super) enum News {
 }
 
 impl Memory {
-    pub(super) fn new(volumes: Volumes) -> Self {
+    pub(super) fn new(volumes: Volumes, wipes: History) -> Self {
         let news = Some(broadcast::Sender::new(NEWS));
-        Self { now: RwLock::new(Now { volumes, news }) }
+        Self { now: RwLock::new(Now { volumes, wipes, news }) }
     }
 
     pub(super) fn get(&self, name: &VolumeName) -> Option<Arc<Recorded>> {
@@ -55,9 +57,19 @@ impl Memory {
         self.read().volumes.values().cloned().collect()
     }
 
+    /// The wipes that are remembered, the oldest first.
+    pub(super) fn wipes(&self) -> Vec<Arc<WipeRecord>> {
+        self.read().wipes.wipes()
+    }
+
+    pub(super) fn history(&self) -> History {
+        self.read().wipes.clone()
+    }
+
     /// Takes what was made durable. A watcher sees either the state before with this as news, or the state after.
-    pub(super) fn apply(&self, batch: Vec<News>) {
+    pub(super) fn apply(&self, batch: Vec<News>, wipes: Vec<Row>) {
         let mut now = self.write();
+        now.wipes.apply(wipes);
         for news in batch {
             match &news {
                 News::Applied(recorded) => {

@@ -3,6 +3,7 @@
 mod crash;
 mod failing;
 mod refusal;
+mod wipes;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -8,9 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Cause, Error, Recorded, Version};
 use super::file::{Disk, Failure, File};
+use super::history::Row;
 use super::memory::{Memory, News};
 use super::{QUEUE, closed};
-use crate::volume::{ClaimName, LocalVolume, Spec, Status, VolumeName};
+use crate::volume::{ClaimName, LocalVolume, Spec, Status, VolumeName, WipeRecord};
 
 /// What the writer is asked.
 pub(super) enum Request {
@@ -80,17 +81,19 @@ impl Writer {
         let mut draft = Draft::over(&self.memory, &self.index);
         let (answers, results): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|(change, answer)| (answer, draft.take(change))).unzip();
-        let Draft { version, volumes, claims, news, .. } = draft;
+        let Draft { version, volumes, claims, news, wipes, .. } = draft;
         if !news.is_empty() {
+            let wipes =
+                if wipes.is_empty() { Vec::new() } else { self.memory.history().after(wipes) };
             let rows = volumes.iter().map(|(name, recorded)| (name, recorded.as_ref()));
-            if let Err(trouble) = self.commit(version, rows) {
+            if let Err(trouble) = self.commit(version, rows, &wipes) {
                 for answer in answers {
                     let _ = answer.send(Err(trouble.error()));
                 }
                 return;
             }
             self.index.take(version, claims);
-            self.memory.apply(news);
+            self.memory.apply(news, wipes);
         }
         for (answer, result) in answers.into_iter().zip(results) {
             // A caller that no longer waits changes nothing.
@@ -105,10 +108,11 @@ impl Writer {
         &mut self,
         version: u64,
         rows: impl Iterator<Item = (&'a VolumeName, Option<&'a Arc<Recorded>>)>,
+        wipes: &[Row],
     ) -> Result<(), Trouble> {
         self.mend().map_err(|cause| Trouble { written: Some(false), cause })?;
         let Some(file) = &self.file else { return Ok(()) };
-        let failure = match file.commit(version, rows) {
+        let failure = match file.commit(version, rows, wipes) {
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
@@ -125,7 +129,11 @@ impl Writer {
 
     fn mend(&mut self) -> Result<(), Arc<dyn std::error::Error + Send + Sync>> {
         if self.file.is_none() {
-            let file = self.disk.write_anew(self.index.version, &self.memory.volumes());
+            let file = self.disk.write_anew(
+                self.index.version,
+                &self.memory.volumes(),
+                &self.memory.history(),
+            );
             self.file = Some(file.map_err(|error| {
                 tracing::error!(%error, "the inventory takes no changes until it can be written");
                 Arc::new(error) as Arc<_>
@@ -192,6 +200,8 @@ struct Draft<'a> {
     volumes: HashMap<VolumeName, Option<Arc<Recorded>>>,
     claims: HashMap<ClaimName, Option<VolumeName>>,
     news: Vec<News>,
+    /// The wipes that have ended, in order.
+    wipes: Vec<WipeRecord>,
 }
 
 impl<'a> Draft<'a> {
@@ -203,6 +213,7 @@ impl<'a> Draft<'a> {
             volumes: HashMap::new(),
             claims: HashMap::new(),
             news: Vec::new(),
+            wipes: Vec::new(),
         }
     }
 
@@ -227,6 +238,8 @@ impl<'a> Draft<'a> {
             Change::Remove(name, version) => {
                 let was = self.at(&name, version)?;
                 self.free(&was);
+                let cut_off = was.volume.cut_off().map(|wipe| was.volume.record_of(wipe));
+                self.wipes.extend(cut_off);
                 self.version += 1;
                 self.news.push(News::Removed(name.clone(), Version(self.version)));
                 self.volumes.insert(name, None);
@@ -246,6 +259,10 @@ impl<'a> Draft<'a> {
             && holder != volume.name
         {
             return Err(Error::ClaimNameTaken { claim: claim.name.clone(), holder });
+        }
+        let known = was.as_ref().and_then(|was| was.volume.status.last_wipe.as_ref());
+        if volume.status.last_wipe.as_ref() != known {
+            self.wipes.extend(volume.last_wipe());
         }
         if let Some(was) = was {
             if was.volume == volume {

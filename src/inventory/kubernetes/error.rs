@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::{Cause, Error};
+use crate::causes;
 use crate::volume::VolumeName;
 
 /// How long the API server may take to answer.
@@ -101,7 +102,7 @@ impl Failure {
 
     /// For the log.
     pub(super) fn sentence(self) -> String {
-        sentence(&self.of_reading("asking the API server"))
+        causes::chain(&self.of_reading("asking the API server"))
     }
 
     /// As the error of something that is about no volume and changes none.
@@ -114,12 +115,6 @@ impl Failure {
         };
         Error::NotWritten { context, source }
     }
-}
-
-/// An error and what lies beneath it, in one line.
-pub(super) fn sentence(error: &dyn std::error::Error) -> String {
-    let beneath = std::iter::successors(error.source(), |error| error.source());
-    beneath.fold(error.to_string(), |sentence, cause| format!("{sentence}: {cause}"))
 }
 
 /// Whether the request certainly did not reach the API server.

@@ -11,8 +11,9 @@ use tracing::{info, warn};
 
 use super::api::{Api, Object, known};
 use super::entry::version;
-use super::error::{PATIENCE, sentence};
+use super::error::PATIENCE;
 use super::memory::Memory;
+use crate::causes;
 
 /// The first and the longest wait between two tries.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -105,7 +106,7 @@ fn end(error: &kube::Error) -> End {
             End::Expired(status.message.clone())
         }
         kube::Error::SerdeError(_) => End::Expired(error.to_string()),
-        _ => End::Failed(sentence(error)),
+        _ => End::Failed(causes::chain(error)),
     }
 }
 

@@ -7,8 +7,9 @@ use futures_util::StreamExt;
 
 use super::super::{Error, Event, Inventory, Recorded};
 use super::Kubernetes;
-use super::error::{Failure, sentence};
+use super::error::Failure;
 use super::reservation::{Reservation, Wish};
+use crate::causes;
 use crate::volume::{ClaimName, VolumeName};
 
 /// How long what went wrong half-way may lie about.
@@ -134,7 +135,7 @@ fn tell(swept: Result<Swept, Error>) {
             tracing::info!(deleted, made, "reservations of claims were swept");
         }
         Err(error) => {
-            let error = sentence(&error);
+            let error = causes::chain(&error);
             tracing::warn!(error, "reservations of claims are swept later");
         }
     }

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::super::{Error, Event, Inventory, Recorded};
 use super::Replica;
 use super::step::{self, Step};
+use crate::causes;
 use crate::volume::{LocalVolume, VolumeName};
 
 /// Volumes that are settled at once: what a store answers side by side, and no more than it likes.
@@ -147,7 +148,7 @@ impl<R: Inventory> Sync<'_, R> {
             }
             Err(error) => {
                 if self.failures == 0 {
-                    let error = &error as &dyn std::error::Error;
+                    let error = causes::chain(&error);
                     warn!(volume = %name, error, "the inventory is behind the node's ledger");
                 }
                 self.failed.insert(name);

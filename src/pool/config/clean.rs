@@ -43,7 +43,7 @@ impl Checker<'_> {
                 Mode::Filesystem => CleanMethod::Delete,
                 Mode::Block => CleanMethod::Discard,
             };
-            return CleanPolicy { method, verify: false };
+            return CleanPolicy { verify: method.is_read_back(), method };
         };
         self.allowed(mode, accept, &raw.value.method);
         self.policy("clean", raw)
@@ -61,7 +61,7 @@ impl Checker<'_> {
             RawMethod::Shred => self.shred(key, clean),
             RawMethod::Command => self.command(key, raw),
         };
-        CleanPolicy { method, verify: clean.verify }
+        CleanPolicy { verify: clean.verify.unwrap_or(method.is_read_back()), method }
     }
 
     fn allowed(&mut self, mode: Mode, accept: Accept, method: &Spanned<RawMethod>) {

@@ -58,7 +58,7 @@ pub(super) enum RawKind {
 pub(super) struct RawClean {
     pub(super) method: Spanned<RawMethod>,
     #[serde(default)]
-    pub(super) verify: bool,
+    pub(super) verify: Option<bool>,
     #[serde(default)]
     pub(super) passes: Option<Spanned<u32>>,
     #[serde(default)]

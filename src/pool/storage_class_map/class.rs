@@ -176,7 +176,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         mode: Mode,
         raw: Option<&Spanned<Vec<String>>>,
     ) -> (CleanPolicy, Option<CleanPolicy>) {
-        let policy = |method| CleanPolicy { method, verify: false };
+        let policy = |method: CleanMethod| CleanPolicy { verify: method.is_read_back(), method };
         let cleaner = match raw.map(|raw| (raw, cleaner::of(&raw.value, mode))) {
             None => cleaner::default(mode),
             Some((_, Ok(cleaner))) => cleaner,

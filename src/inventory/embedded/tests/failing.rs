@@ -10,9 +10,9 @@ use super::*;
 
 /// A file whose syncs fail while it is told to.
 #[derive(Debug)]
-struct Failing {
-    file: FileBackend,
-    fails: Arc<AtomicBool>,
+pub(super) struct Failing {
+    pub(super) file: FileBackend,
+    pub(super) fails: Arc<AtomicBool>,
 }
 
 impl StorageBackend for Failing {
