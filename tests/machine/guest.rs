@@ -1,0 +1,53 @@
+//! What the virtual machine runs beside its init: it carries out the test's commands, and leads its calls to Berth's socket.
+//! The standard library alone, so that `rustc` makes one static file of it; `tests/machine/build` does.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::thread;
+
+/// Where commands come in: `LENGTH`, a line break, and so many bytes of a script; one a connection.
+const COMMANDS: u16 = 7000;
+/// Where gRPC comes in.
+const CALLS: u16 = 7001;
+/// Where it goes.
+const SOCKET: &str = "/run/berth/csi.sock";
+
+fn main() {
+    thread::spawn(|| serve(CALLS, relay));
+    serve(COMMANDS, carry_out);
+}
+
+fn serve(port: u16, answer: fn(TcpStream) -> io::Result<()>) {
+    let listener = TcpListener::bind(("0.0.0.0", port)).expect("the port is nobody's");
+    for connection in listener.incoming().flatten() {
+        thread::spawn(move || answer(connection));
+    }
+}
+
+/// Runs a script, and answers `STATUS LENGTH`, a line break and what it printed.
+fn carry_out(mut connection: TcpStream) -> io::Result<()> {
+    let mut reader = BufReader::new(connection.try_clone()?);
+    let mut length = String::new();
+    reader.read_line(&mut length)?;
+    let mut script = vec![0; length.trim().parse().map_err(io::Error::other)?];
+    reader.read_exact(&mut script)?;
+    let script = format!("exec 2>&1\n{}", String::from_utf8_lossy(&script));
+    let done = Command::new("/bin/sh").arg("-c").arg(script).output()?;
+    write!(connection, "{} {}\n", done.status.code().unwrap_or(255), done.stdout.len())?;
+    connection.write_all(&done.stdout)
+}
+
+/// Leads what comes in to Berth's socket and back, until either side is done.
+fn relay(mut caller: TcpStream) -> io::Result<()> {
+    let mut berth = UnixStream::connect(SOCKET)?;
+    let (mut answers, mut back) = (berth.try_clone()?, caller.try_clone()?);
+    thread::spawn(move || {
+        let _ = io::copy(&mut answers, &mut back);
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    let ended = io::copy(&mut caller, &mut berth).map(drop);
+    berth.shutdown(Shutdown::Both)?;
+    ended
+}
