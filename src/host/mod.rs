@@ -12,6 +12,7 @@ pub mod format;
 pub mod grow;
 #[cfg(test)]
 pub(crate) mod hanging;
+pub mod holder;
 pub mod identify;
 pub mod loopback;
 pub mod mount;
