@@ -25,11 +25,31 @@ pub enum Error {
     /// The kernel refused.
     #[error("not wiped to the end")]
     Host(#[from] host::Error),
+    /// A file cannot be removed though nothing of its own forbids it.
+    #[error(
+        "still in use, and wiped when that has ended: the system swaps to {}, or a program forbids its removal again and \
+         again (swapoff, chattr)",
+        path.display()
+    )]
+    Kept {
+        /// The file.
+        path: PathBuf,
+    },
     /// Somebody fills the directory as fast as it is emptied.
     #[error("not empty however often it is emptied ({left}): end whatever writes there")]
     Refilled {
         /// An entry that is there.
         left: PathBuf,
+    },
+    /// The root directory cannot be given its looks back.
+    #[error(
+        "emptied and not offered: {} has more extended attributes than the kernel lists, so they stay; make a new file \
+         system (a pool's method `reformat`, then `berth clean`)",
+        path.display()
+    )]
+    Unlisted {
+        /// The directory.
+        path: PathBuf,
     },
     /// The way to wipe is none for what the volume is.
     #[error(
@@ -137,11 +157,12 @@ impl Error {
     pub fn reason(&self) -> CleanReason {
         match self {
             Self::Interrupted => CleanReason::Cleaning,
-            Self::InUse { .. } => CleanReason::StillInUse,
+            Self::InUse { .. } | Self::Kept { .. } => CleanReason::StillInUse,
             Self::Verify { .. } => CleanReason::VerifyFailed,
             Self::Source(_)
             | Self::Host(_)
             | Self::Refilled { .. }
+            | Self::Unlisted { .. }
             | Self::Unsuitable { .. }
             | Self::WrongDevice { .. }
             | Self::WrongFilesystem { .. }

@@ -1,15 +1,20 @@
-//! Whether anything still uses a volume (rule 5, never under a running pod): what mount tables say of it.
+//! Whether anything still uses a volume (rule 5, never under a running pod): what mount tables say of it, and who has it
+//! open.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::wipe::keeps_lost_and_found;
 use crate::host::DeviceNumber;
+use crate::host::beneath::{Directory, LOST_AND_FOUND};
+use crate::host::holder::{self, Sought};
 use crate::host::mountinfo::{Ground, Mount, MountTable};
 use crate::host::namespace::HostNamespace;
-use crate::source::Facts;
+use crate::source::{Facts, Source};
 use crate::volume::{Fingerprint, LocalVolume};
 
 /// [`Error::InUse`] if a mount of the volume remains that is not the administrator's own, or one within it.
@@ -20,29 +25,52 @@ use crate::volume::{Fingerprint, LocalVolume};
 /// mirrors of those, by whatever path, and a tenant has nothing there. A mount of anything at a place within the volume
 /// counts anywhere: a program that wipes would go into it, and to remove its mount point takes it away from whoever uses
 /// it.
+///
+/// Whoever has its root directory open, or the device, has what the next tenant puts there, mounted or not ([`holder`]).
+/// What is open of the things beneath a directory is its user's own, and ends with them.
 pub(super) fn require_unused(
     volume: &LocalVolume,
-    facts: &Facts,
+    source: &Source,
     host: HostNamespace,
 ) -> Result<(), Error> {
     require_unpublished(volume)?;
+    let facts = source.facts();
     let mut by = BTreeSet::new();
     let table = MountTable::read()?;
     let own = Own::of(volume, &table, host.table()?.as_ref());
     let node = Node::of(volume, &table);
     by.extend(here(shows(&table, facts, node.as_ref()), &own));
     by.extend(within(&table, facts).map(named));
-    for table in other_tables() {
+    let mut tables = Vec::new();
+    for (namespace, table) in other_tables() {
         match table {
             Ok(table) => {
                 let shown = shows(&table, facts, node.as_ref());
                 by.extend(shown.filter(|m| !own.is_mirrored(&table, m)).map(named_elsewhere));
                 by.extend(within(&table, facts).map(named_elsewhere));
+                tables.push((namespace, table));
             }
             Err(process) => drop(by.insert(process)),
         }
     }
+    tables.extend(own_namespace().map(|namespace| (namespace, table)));
+    by.extend(holders(source, &tables)?);
     if by.is_empty() { Ok(()) } else { Err(Error::InUse { by: by.into_iter().collect() }) }
+}
+
+/// Who has the volume open.
+fn holders(source: &Source, tables: &holder::Tables) -> Result<Vec<String>, Error> {
+    if source.is_device() {
+        let devices = holder::with_partitions(source.facts().device);
+        return Ok(holder::of(Sought::Devices(&devices), tables)?);
+    }
+    let root = Directory::open(source.as_fd(), source.path())?;
+    let mut stay = vec![root.id()];
+    if keeps_lost_and_found(source) {
+        // What else may be in its place is removed.
+        stay.extend(root.enter(LOST_AND_FOUND).ok().map(|kept| kept.id()));
+    }
+    Ok(holder::of(Sought::Directories(&stay), tables)?)
 }
 
 /// [`Error::InUse`] if the volume is recorded to be anywhere for its tenant: then nothing else has to be looked at.
@@ -65,7 +93,7 @@ pub(super) fn held_elsewhere(device: DeviceNumber, own: &Mount, table: &MountTab
         !led.is_disjoint(&peers) && ground.is_some() && table.ground_of(mount) == ground
     };
     let mut by = Vec::new();
-    for table in other_tables() {
+    for (_, table) in other_tables() {
         match table {
             Ok(table) => {
                 let others = table.iter().filter(|m| m.device == device && !follows(&table, m));
@@ -175,13 +203,18 @@ impl Node {
     }
 }
 
+/// The mount namespace of this thread.
+fn own_namespace() -> Option<PathBuf> {
+    std::fs::read_link("/proc/thread-self/ns/mnt").ok()
+}
+
 /// The mount tables of the other mount namespaces that `/proc` shows, or in place of one a process that may have any
 /// mount. A process that ends meanwhile, or that may not be looked at, is passed over.
 ///
 /// A process sees what lies beneath its root directory: of a namespace the table of each different root is read.
-fn other_tables() -> Vec<Result<MountTable, String>> {
+fn other_tables() -> Vec<(PathBuf, Result<MountTable, String>)> {
     let link = |process: &Path, name| std::fs::read_link(process.join(name)).ok();
-    let own = link(Path::new("/proc/thread-self"), "ns/mnt");
+    let own = own_namespace();
     let mut seen = BTreeSet::new();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbered = processes.filter(|entry| {
@@ -189,21 +222,22 @@ fn other_tables() -> Vec<Result<MountTable, String>> {
     });
     let mut tables = Vec::new();
     for process in numbered.map(|entry| entry.path()) {
-        let namespace = link(&process, "ns/mnt");
-        if namespace.is_none() || namespace == own {
+        let Some(namespace) = link(&process, "ns/mnt") else { continue };
+        if Some(&namespace) == own.as_ref() {
             continue;
         }
-        let view = (namespace, link(&process, "root"));
+        let view = (namespace.clone(), link(&process, "root"));
         if seen.contains(&view) {
             continue;
         }
         match MountTable::read_from(&process.join("mountinfo")) {
             Ok(table) => {
-                tables.push(Ok(table));
+                tables.push((namespace, Ok(table)));
                 seen.insert(view);
             }
             Err(error) if link(&process, "ns/mnt").is_some() => {
-                tables.push(Err(format!("a process whose mounts cannot be told ({error})")));
+                let process = format!("a process whose mounts cannot be told ({error})");
+                tables.push((namespace, Err(process)));
             }
             Err(_) => {}
         }

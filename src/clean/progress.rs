@@ -10,6 +10,8 @@ pub(super) struct Progress {
     entries: AtomicU64,
     bytes: AtomicU64,
     stopped: AtomicBool,
+    /// What was counted at the last look, and how many looks in a row have found that.
+    looks: (AtomicU64, AtomicU64),
 }
 
 impl Progress {
@@ -26,6 +28,18 @@ impl Progress {
     /// Entries removed and bytes wiped so far.
     pub(super) fn so_far(&self) -> (u64, u64) {
         (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Looks how far it is; gives how many looks in a row, this one among them, have found nothing new.
+    pub(super) fn idle_looks(&self) -> u64 {
+        let (entries, bytes) = self.so_far();
+        let (last, idle) = &self.looks;
+        let counted = entries.wrapping_add(bytes);
+        if last.swap(counted, Ordering::Relaxed) != counted {
+            idle.store(0, Ordering::Relaxed);
+            return 0;
+        }
+        idle.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Tells the wipe to stop at the next safe point.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::{Error, delete};
+use crate::host::attributes::Attributes;
 use crate::host::beneath::{Directory, LOST_AND_FOUND};
 use crate::host::{self, Errno, attributes, device, wipe};
 
@@ -26,10 +27,16 @@ pub(super) fn lost_and_found(root: &Directory) -> Result<(), Error> {
         Err(host::Error { errno: Errno::NOENT, .. }) => return Ok(()),
         kept => kept?,
     };
-    if attributes::read(&kept, kept.path())? == delete::lost_and_found() {
+    looks(&kept, &delete::lost_and_found())
+}
+
+/// Makes sure that a directory looks as `wanted` says.
+pub(super) fn looks(directory: &Directory, wanted: &Attributes) -> Result<(), Error> {
+    let path = directory.path();
+    if attributes::read(directory, path)?.agree_with(wanted) {
         return Ok(());
     }
-    let found = format!("another owner, mode or attribute of {}", kept.path().display());
+    let found = format!("another owner, mode, flag or attribute of {}", path.display());
     Err(Error::Verify { found })
 }
 

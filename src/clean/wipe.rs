@@ -13,7 +13,7 @@ use super::block::Target;
 use super::lock::Lock;
 use super::progress::Progress;
 use super::{Error, command, delete, in_use, reformat, verify};
-use crate::host::attributes::{self, Attributes};
+use crate::host::attributes::{self, Attributes, Flags};
 use crate::host::beneath::Directory;
 use crate::host::device::{self, Access};
 use crate::host::namespace::HostNamespace;
@@ -55,7 +55,7 @@ pub(super) fn require_ready(volume: &LocalVolume, host: HostNamespace) -> Result
         return Ok(());
     }
     in_use::require_unpublished(volume)?;
-    in_use::require_unused(volume, Source::open(volume)?.facts(), host)
+    in_use::require_unused(volume, &Source::open(volume)?, host)
 }
 
 /// Wipes a volume by `policy`.
@@ -72,7 +72,7 @@ pub(super) fn wipe(
         // The mount may be gone: that is what was recorded for.
         let remount = reformat::resumed(volume, &remount)?;
         notes.remount(&remount)?;
-        let (fingerprint, verified) = reformatted(volume, &remount, policy, run)?;
+        let (fingerprint, verified) = reformatted(volume, &remount, run)?;
         if policy.method == CleanMethod::Reformat {
             return Ok(Done { fingerprint: Some(fingerprint), verified });
         }
@@ -80,7 +80,7 @@ pub(super) fn wipe(
         return wipe(&notes.put_back(&fingerprint)?, policy, run, notes);
     }
     let source = Source::open(volume)?;
-    in_use::require_unused(volume, source.facts(), run.host)?;
+    in_use::require_unused(volume, &source, run.host)?;
     let verified = match (&policy.method, source.is_device()) {
         (CleanMethod::None, _) => Verified::Nothing,
         (CleanMethod::Reformat, false) => {
@@ -88,7 +88,7 @@ pub(super) fn wipe(
             notes.remount(&remount)?;
             // An open descriptor keeps its mount busy.
             drop(source);
-            let (fingerprint, verified) = reformatted(volume, &remount, policy, run)?;
+            let (fingerprint, verified) = reformatted(volume, &remount, run)?;
             return Ok(Done { fingerprint: Some(fingerprint), verified });
         }
         (_, false) => directory(volume, &source, policy, run)?,
@@ -123,25 +123,22 @@ fn directory(
             });
         }
     }
-    finish(volume, &root, keep, policy)
+    finish(volume, &root, keep)
 }
 
-/// Gives an emptied directory its looks back, makes all of it durable, and reads it back where that is asked for. What is
-/// there then came after it was emptied, for which there is nothing to do but to empty it again.
+/// Gives an emptied directory its looks back, makes all of it durable, and reads it back: to look costs next to nothing, so
+/// also where nobody asks for it. What is there then came after it was emptied, for which there is nothing to do but to
+/// empty it again.
 fn finish(
     volume: &LocalVolume,
     root: &Directory,
     keep_lost_and_found: bool,
-    policy: &CleanPolicy,
 ) -> Result<Verified, Error> {
     restore_root(volume, root)?;
     if keep_lost_and_found {
         delete::reset_lost_and_found(root)?;
     }
     root.sync()?;
-    if !policy.verify {
-        return Ok(Verified::Nothing);
-    }
     if let Some(left) = root.held(keep_lost_and_found)? {
         return Err(Error::Refilled { left });
     }
@@ -152,7 +149,7 @@ fn finish(
 }
 
 /// Whether `lost+found` belongs to the file system: at the root of ext2, ext3 and ext4.
-fn keeps_lost_and_found(source: &Source) -> bool {
+pub(super) fn keeps_lost_and_found(source: &Source) -> bool {
     let facts = source.facts();
     let is_ext = facts.fs_type.as_deref().is_some_and(|fs_type| fs_type.starts_with("ext"));
     is_ext && facts.root == Path::new("/")
@@ -166,7 +163,13 @@ fn restore_root(volume: &LocalVolume, root: &Directory) -> Result<(), Error> {
         path: root.path().to_owned(),
         errno: Errno::BADMSG,
     })?;
-    Ok(attributes::restore(root, &attributes, root.path())?)
+    match attributes::restore(root, &attributes, root.path()) {
+        Err(host::Error { errno: Errno::TOOBIG, path, .. }) => Err(Error::Unlisted { path }),
+        restored => {
+            restored?;
+            verify::looks(root, &attributes)
+        }
+    }
 }
 
 fn decoded(recorded: &RootAttributes) -> Option<Attributes> {
@@ -174,18 +177,25 @@ fn decoded(recorded: &RootAttributes) -> Option<Attributes> {
         Some((OsString::from(name), STANDARD.decode(value).ok()?))
     };
     let xattrs: Option<BTreeMap<_, _>> = recorded.xattrs.iter().map(one).collect();
-    Some(Attributes { uid: recorded.uid, gid: recorded.gid, mode: recorded.mode, xattrs: xattrs? })
+    let flags = recorded.flags.map(|flags| Flags {
+        inode: flags.inode,
+        extended: flags.extended,
+        project: flags.project,
+        extent: flags.extent_size,
+        shared_extent: flags.shared_extent_size,
+    });
+    let RootAttributes { uid, gid, mode, .. } = *recorded;
+    Some(Attributes { uid, gid, mode, xattrs: xattrs?, flags })
 }
 
 fn reformatted(
     volume: &LocalVolume,
     remount: &Remount,
-    policy: &CleanPolicy,
     run: &mut Run<'_>,
 ) -> Result<(Fingerprint, Verified), Error> {
     let source = reformat::carry_out(volume, remount, run.progress)?;
     let root = Directory::open(source.as_fd(), source.path())?;
-    let verified = finish(volume, &root, keeps_lost_and_found(&source), policy)?;
+    let verified = finish(volume, &root, keeps_lost_and_found(&source))?;
     Ok((source.facts().fingerprint.clone(), verified))
 }
 
@@ -202,6 +212,13 @@ fn block(
         }
         device => device?,
     };
+    match device::forget_partitions(&device, path) {
+        Err(host::Error { errno: Errno::BUSY, .. }) => {
+            let by = vec![format!("whoever has a partition of {} open", path.display())];
+            return Err(Error::InUse { by });
+        }
+        gone => gone?,
+    }
     let target = Target { device: &device, path, progress: run.progress };
     match &policy.method {
         CleanMethod::Discard => target.discard()?,

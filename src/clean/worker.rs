@@ -24,6 +24,11 @@ use crate::volume::{Bytes, CleanPolicy, Cleaning, Fingerprint, LocalVolume, Remo
 
 /// How often the progress of a wipe is recorded.
 const REPORT: Duration = Duration::from_secs(3);
+/// How many reports in a row may have nothing new to say before that is said: five minutes.
+const IDLE_REPORTS: u64 = 100;
+
+/// What is said then.
+const HANGS: &str = "; it has made no progress for minutes: check the device, and who answers for what is opened there";
 
 /// A wipe that runs.
 #[derive(Debug)]
@@ -171,10 +176,17 @@ impl<I: Inventory> Job<I> {
 
     async fn report(&self) {
         let (entries, bytes) = self.progress.so_far();
+        // A program says nothing of how far it is.
+        let counts =
+            !matches!(self.policy.method, CleanMethod::Command { .. } | CleanMethod::Reformat);
+        let hangs = self.progress.idle_looks() >= IDLE_REPORTS && counts;
         let told = self.inventory.modify_status(&self.volume.name, |volume| {
-            let mut status = volume.status.clone();
-            let cleaning = status.cleaning.as_mut()?;
+            let mut cleaning = volume.status.cleaning.clone()?;
             (cleaning.entries, cleaning.bytes) = (entries, Bytes(bytes));
+            let mut status = volume.cleaning(cleaning, &self.policy, Timestamp::now())?;
+            if hangs {
+                status.conditions.clean.message.push_str(HANGS);
+            }
             (status != volume.status).then_some(status)
         });
         if let Err(error) = told.await {
@@ -231,62 +243,4 @@ impl<I: Inventory> Notes for Recorder<I> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::inventory::embedded::Embedded;
-    use crate::volume::fixture::{delete, released};
-    use crate::volume::{AccessMode, Published};
-
-    #[tokio::test]
-    async fn how_far_a_wipe_is_is_recorded_while_it_runs() {
-        let state = tempfile::tempdir().unwrap();
-        let inventory = Embedded::open(state.path()).unwrap();
-        inventory.add(released()).await.unwrap();
-        let mut job = Job {
-            inventory: inventory.clone(),
-            volume: released(),
-            policy: delete(),
-            locks: state.path().to_owned(),
-            host: HostNamespace::default(),
-            started: Timestamp::now(),
-            progress: Arc::default(),
-        };
-        job.begin().await.unwrap();
-        (0..3).for_each(|_| job.progress.removed());
-        job.progress.wiped(4096);
-
-        job.report().await;
-
-        let recorded = inventory.get(&released().name).await.unwrap().volume;
-        let cleaning = recorded.status.cleaning.unwrap();
-        assert_eq!((cleaning.entries, cleaning.bytes), (3, Bytes(4096)));
-    }
-
-    #[tokio::test]
-    async fn what_was_found_in_use_is_outdated_once_the_volume_is_recorded_elsewhere() {
-        let state = tempfile::tempdir().unwrap();
-        let mut volume = released();
-        volume.status.published.push(Published {
-            path: "/kubelet/pods/1".into(),
-            staging: false,
-            read_only: false,
-            access: AccessMode::SingleNodeWriter,
-            flags: None,
-        });
-        let job = Job {
-            inventory: Embedded::open(state.path()).unwrap(),
-            volume: volume.clone(),
-            policy: delete(),
-            locks: state.path().to_owned(),
-            host: HostNamespace::default(),
-            started: Timestamp::now(),
-            progress: Arc::default(),
-        };
-
-        let ended = job.run().await;
-
-        assert!(matches!(&ended.result, Err(Error::InUse { by }) if *by == ["/kubelet/pods/1"]));
-        assert!(!ended.is_outdated(&volume));
-        assert!(ended.is_outdated(&released()));
-    }
-}
+mod tests;

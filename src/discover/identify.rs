@@ -1,22 +1,20 @@
 //! One candidate, looked at: what it is, and what it holds. Blocking; the scan calls it with a deadline.
 
-use std::fs;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::found::{Contents, Depth, Seen, Sight};
+use crate::host::attributes::{self, Attributes};
+use crate::host::beneath::Directory;
 use crate::host::mountinfo::MountTable;
 use crate::host::{self, Errno, device, identify, signature};
 use crate::source::{self, Facts, Source};
-use crate::volume::{Fingerprint, HealthReason, RootAttributes};
+use crate::volume::{Fingerprint, HealthReason, RootAttributes, RootFlags};
 
-/// What `mkfs` makes and no tenant: a directory with nothing else is empty, as long as nothing is in this one either.
-const LOST_AND_FOUND: &str = "lost+found";
 /// How long a device is searched for data, beside what is read of it in any case. Well within the deadline of a look.
 const SEARCH: Duration = Duration::from_secs(3);
 
@@ -99,25 +97,12 @@ pub(super) fn inside(
 }
 
 fn directory_inside(source: &Source) -> host::Result<Inside> {
-    let contents = directory_contents(source)?;
-    Ok(Inside { contents, root: Some(root_attributes(source)?) })
-}
-
-fn directory_contents(source: &Source) -> host::Result<Contents> {
-    let listing = PathBuf::from(format!("/proc/self/fd/{}", source.as_fd().as_raw_fd()));
-    let empty = is_empty(&listing).map_err(host::Error::of_io("readdir", source.path()))?;
-    Ok(if empty { Contents::Empty } else { Contents::Holds("files".into()) })
-}
-
-fn is_empty(directory: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let is_made_by_mkfs = entry.file_name() == LOST_AND_FOUND && entry.file_type()?.is_dir();
-        if !is_made_by_mkfs || fs::read_dir(entry.path())?.next().transpose()?.is_some() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let directory = Directory::open(source.as_fd(), source.path())?;
+    let contents = match directory.held(true)? {
+        None => Contents::Empty,
+        Some(_) => Contents::Holds("files".into()),
+    };
+    Ok(Inside { contents, root: Some(root_attributes(&directory)?) })
 }
 
 /// A device counts as empty when nothing is found on it and nobody has it for himself.
@@ -142,17 +127,19 @@ fn device_contents(source: &Source, depth: Depth) -> host::Result<Contents> {
     })
 }
 
-fn root_attributes(source: &Source) -> host::Result<RootAttributes> {
-    let node = identify::node(source.as_fd(), source.path())?;
-    let xattrs = identify::extended_attributes(source.as_fd(), source.path())?;
+fn root_attributes(directory: &Directory) -> host::Result<RootAttributes> {
+    let Attributes { uid, gid, mode, xattrs, flags } =
+        attributes::read(directory, directory.path())?;
     // The name of an attribute that is not UTF-8 cannot be recorded; the kernel's own namespaces have none.
     let xattrs = xattrs.into_iter().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, BASE64_STANDARD.encode(value)))
     });
-    Ok(RootAttributes {
-        uid: node.uid,
-        gid: node.gid,
-        mode: node.permissions,
-        xattrs: xattrs.collect(),
-    })
+    let flags = flags.map(|flags| RootFlags {
+        inode: flags.inode,
+        extended: flags.extended,
+        project: flags.project,
+        extent_size: flags.extent,
+        shared_extent_size: flags.shared_extent,
+    });
+    Ok(RootAttributes { uid, gid, mode, xattrs: xattrs.collect(), flags })
 }

@@ -1,5 +1,7 @@
 //! Owner, mode, extended attributes and inode flags of an open file.
 
+mod flags;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -7,9 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    Gid, IFlags, Mode, Uid, XattrFlags, fchmod, fchown, fremovexattr, fsetxattr, fstat,
-    ioctl_getflags, ioctl_setflags,
+    Gid, IFlags, Mode, Timespec, Timestamps, UTIME_NOW, Uid, XattrFlags, fchmod, fchown,
+    fremovexattr, fsetxattr, fstat, futimens, ioctl_getflags, ioctl_setflags,
 };
+
+pub use flags::{Flags, allow_moves_into, make_writable};
 
 use super::{Errno, Error, Result, identify};
 
@@ -24,6 +28,21 @@ pub struct Attributes {
     pub mode: u32,
     /// Extended attributes by name.
     pub xattrs: BTreeMap<OsString, Vec<u8>>,
+    /// Its inode flags and project; absent where its file system has none, or where they are not known.
+    pub flags: Option<Flags>,
+}
+
+impl Attributes {
+    /// Whether a file that looks like this looks as `wanted` says, labels of security modules aside.
+    pub fn agree_with(&self, wanted: &Self) -> bool {
+        let own = |all: &BTreeMap<OsString, Vec<u8>>| -> BTreeMap<_, _> {
+            let own = all.iter().filter(|(name, _)| is_own(name.as_bytes()));
+            own.map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        let flags = self.flags.zip(wanted.flags).is_none_or(|(flags, wanted)| flags == wanted);
+        let (one, other) = ((self.uid, self.gid, self.mode), (wanted.uid, wanted.gid, wanted.mode));
+        flags && one == other && own(&self.xattrs) == own(&wanted.xattrs)
+    }
 }
 
 /// Reads the attributes of an open file (not `O_PATH`); `name` is for messages only.
@@ -35,16 +54,21 @@ pub fn read(file: impl AsFd, name: &Path) -> Result<Attributes> {
         gid: facts.st_gid,
         mode: facts.st_mode & 0o7777,
         xattrs: identify::extended_attributes(file, name)?,
+        flags: Flags::of(file, name)?,
     })
 }
 
-/// Gives an open file the attributes that it had: what was added is removed, what was changed is put back.
+/// Gives an open file the attributes that it had: what was added is removed, what was changed is put back, and its times
+/// are now, since they can say something too.
 pub fn restore(file: impl AsFd, attributes: &Attributes, name: &Path) -> Result<()> {
     let file = file.as_fd();
     allow_changes(file, name)?;
     let now = read(file, name)?;
     for added in now.xattrs.keys().filter(|added| !attributes.xattrs.contains_key(*added)) {
-        fremovexattr(file, added.as_bytes()).map_err(Error::of::<Errno>("fremovexattr", name))?;
+        match fremovexattr(file, added.as_bytes()) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(errno) => return Err(Error::of("fremovexattr", name)(errno)),
+        }
     }
     if (now.uid, now.gid) != (attributes.uid, attributes.gid) {
         let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
@@ -61,8 +85,14 @@ pub fn restore(file: impl AsFd, attributes: &Attributes, name: &Path) -> Result<
             ))?;
         }
     }
-    // Last: a change of owner clears bits of the mode, and an ACL changes them.
-    fchmod(file, Mode::from_raw_mode(attributes.mode)).map_err(Error::of::<Errno>("fchmod", name))
+    // After these: a change of owner clears bits of the mode, and an ACL changes them.
+    fchmod(file, Mode::from_raw_mode(attributes.mode))
+        .map_err(Error::of::<Errno>("fchmod", name))?;
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    futimens(file, &Timestamps { last_access: now, last_modification: now })
+        .map_err(Error::of::<Errno>("futimens", name))?;
+    // Last: they may forbid all of it.
+    attributes.flags.map_or(Ok(()), |flags| flags.restore(file, name))
 }
 
 /// Takes the immutable and append-only flags off an open file, which keep even root from removing it (chattr(1)).

@@ -3,8 +3,9 @@
 //! Names are looked up one at a time, relative to a directory that is open already, with `openat2` and
 //! `RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS` (openat2(2)): a symlink, a mount or
 //! `..` that another process puts in the way is an error and is not followed. Removing works on names, which the
-//! kernel never follows (unlinkat(2)). Files are never opened but to take a flag off a regular one, so that no FIFO
-//! blocks and no device wakes, and never written, so that a hard link to them elsewhere keeps its contents.
+//! kernel never follows (unlinkat(2)). Files are never opened but to take a flag off a regular one, by the very
+//! descriptor by which it was seen to be one, so that no FIFO blocks and no device wakes, and never written, so that a
+//! hard link to them elsewhere keeps its contents.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
@@ -13,11 +14,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, openat, openat2,
-    renameat_with, seek, syncfs, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, StatxFlags,
+    fstat, openat, openat2, renameat_with, seek, statat, statx, syncfs, unlinkat,
 };
 
-use super::{Errno, Error, Result, attributes};
+use super::device::magic_link;
+use super::mount::FileId;
+use super::{DeviceNumber, Errno, Error, Result, attributes};
 
 /// Where a name may lead: nowhere but to what lies right here.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
@@ -30,6 +33,7 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
 pub struct Directory {
     descriptor: OwnedFd,
     path: PathBuf,
+    id: FileId,
 }
 
 /// One entry of a directory.
@@ -46,6 +50,8 @@ pub const LOST_AND_FOUND: &CStr = c"lost+found";
 
 /// A batch of entries of a directory, as many as one system call gives, and no more.
 const BATCH: usize = 1 << 16;
+/// The inode number of the root of a subvolume of btrfs, and with luck of something else elsewhere.
+const SUBVOLUME: u64 = 256;
 
 impl Directory {
     /// Opens the directory that `descriptor` (`O_PATH` will do) stands for; `path` is for messages.
@@ -54,7 +60,13 @@ impl Directory {
         let descriptor =
             openat(descriptor, c".", flags, Mode::empty())
                 .map_err(Error::of::<Errno>("openat", path))?;
-        Ok(Self { descriptor, path: path.to_owned() })
+        Self::of(descriptor, path.to_owned())
+    }
+
+    fn of(descriptor: OwnedFd, path: PathBuf) -> Result<Self> {
+        let facts = fstat(&descriptor).map_err(Error::of::<Errno>("fstat", &path))?;
+        let id = FileId { device: DeviceNumber::from_raw(facts.st_dev), inode: facts.st_ino };
+        Ok(Self { descriptor, path, id })
     }
 
     /// Opens a directory that lies right here, on the same mount, and is no symlink. One without permissions is given
@@ -69,8 +81,33 @@ impl Directory {
             opened => opened,
         };
         let path = self.at(name);
-        let descriptor = opened.map_err(Error::of::<Errno>("openat2", &path))?;
-        Ok(Self { descriptor, path })
+        let entered = Self::of(opened.map_err(Error::of::<Errno>("openat2", &path))?, path)?;
+        if entered.id.inode == SUBVOLUME {
+            attributes::make_writable(&entered, &entered.path)?;
+        }
+        Ok(entered)
+    }
+
+    /// Whether it still lies right in `around`, where it was entered: somebody may have moved it out of there.
+    pub fn lies_in(&self, around: &Self) -> Result<bool> {
+        let found = statat(&self.descriptor, c"..", AtFlags::empty())
+            .map_err(Error::of::<Errno>("fstatat", &self.path))?;
+        let id = FileId { device: DeviceNumber::from_raw(found.st_dev), inode: found.st_ino };
+        Ok(id == around.id)
+    }
+
+    /// When what is right here under a name was made, in seconds and nanoseconds since the epoch; absent where the file
+    /// system does not say, or nothing is here.
+    pub fn born(&self, name: &CStr) -> Option<(i64, u32)> {
+        let how = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let facts = statx(&self.descriptor, name, how, StatxFlags::BTIME).ok()?;
+        let known = StatxFlags::from_bits_retain(facts.stx_mask).contains(StatxFlags::BTIME);
+        known.then_some((facts.stx_btime.tv_sec, facts.stx_btime.tv_nsec))
+    }
+
+    /// Which directory it is.
+    pub fn id(&self) -> FileId {
+        self.id
     }
 
     /// Gives the owner of a directory right here every permission. Only who is not root needs it.
@@ -80,8 +117,8 @@ impl Directory {
         let descriptor = openat2(&self.descriptor, name, flags, Mode::empty(), BENEATH)
             .map_err(Error::of::<Errno>("openat2", &path))?;
         // fchmod does not take O_PATH; the link in /proc leads to the very same directory.
-        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&descriptor));
-        rustix::fs::chmod(link, Mode::RWXU).map_err(Error::of::<Errno>("chmod", &path))
+        rustix::fs::chmod(magic_link(descriptor.as_fd()), Mode::RWXU)
+            .map_err(Error::of::<Errno>("chmod", &path))
     }
 
     /// Begins to list what the directory holds.
@@ -114,7 +151,7 @@ impl Directory {
     }
 
     fn is_directory(&self, name: &CStr) -> bool {
-        rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)
+        statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode).is_dir())
     }
 
@@ -156,17 +193,20 @@ impl Directory {
             Err(Errno::LOOP | Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(failed(errno)),
         };
-        let facts = rustix::fs::fstat(&seen).map_err(Error::of::<Errno>("fstat", &path))?;
+        let facts = fstat(&seen).map_err(Error::of::<Errno>("fstat", &path))?;
         let kind = FileType::from_raw_mode(facts.st_mode);
         if !kind.is_file() && !kind.is_dir() {
             return Ok(());
         }
-        let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat2(&self.descriptor, name, read, Mode::empty(), BENEATH).map_err(failed)?;
+        // By its name it may be a device by now, which to open may do anything.
+        let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file =
+            rustix::fs::open(magic_link(seen.as_fd()), read, Mode::empty()).map_err(failed)?;
         attributes::allow_changes(file, &path).map(drop)
     }
 
-    /// Moves a directory from right here to right beneath `other`, under a name that is free there.
+    /// Moves a directory from right here to right beneath `other`, under a name that is free there. `EXDEV` where it is
+    /// another subvolume's.
     pub fn move_to(&self, name: &CStr, other: &Self, new: &CStr) -> Result<()> {
         let moved = || {
             renameat_with(&self.descriptor, name, &other.descriptor, new, RenameFlags::NOREPLACE)
@@ -174,9 +214,11 @@ impl Directory {
         match moved() {
             Err(Errno::PERM | Errno::ACCESS) => {
                 attributes::allow_changes(&self.descriptor, &self.path)?;
+                attributes::allow_changes(&other.descriptor, &other.path)?;
                 self.allow_changes(name)?;
                 moved()
             }
+            Err(Errno::XDEV) => attributes::allow_moves_into(other, &other.path, moved)?,
             result => result,
         }
         .map_err(Error::of::<Errno>("renameat2", &self.at(name)))
@@ -231,7 +273,7 @@ impl Listing {
 
     /// Begins again from the start.
     pub fn rewind(&mut self) -> Result<()> {
-        let Directory { descriptor, path } = &self.directory;
+        let Directory { descriptor, path, .. } = &self.directory;
         seek(descriptor, SeekFrom::Start(0)).map(drop).map_err(Error::of::<Errno>("lseek", path))
     }
 }
@@ -243,107 +285,4 @@ impl AsFd for Directory {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::super::mount::fixture::{bind, scratch, tmpfs};
-    use super::super::namespace::isolated;
-    use super::*;
-
-    fn open(path: &Path) -> Directory {
-        Directory::open(std::fs::File::open(path).unwrap().as_fd(), path).unwrap()
-    }
-
-    #[test]
-    fn a_symlink_to_a_directory_is_not_entered() {
-        let place = tempfile::tempdir().unwrap();
-        symlink("/etc", place.path().join("link")).unwrap();
-
-        let refused = open(place.path()).enter(c"link").unwrap_err();
-
-        assert!(matches!(refused.errno, Errno::LOOP | Errno::NOTDIR), "{refused}");
-    }
-
-    /// A bind mount has the device number of what is around it: only the kernel tells them apart.
-    #[test]
-    fn what_is_mounted_here_is_neither_entered_nor_removed() {
-        isolated(|| {
-            let (_base, base) = scratch();
-            let (volume, outside) = (base.join("volume"), base.join("outside"));
-            std::fs::create_dir_all(volume.join("bound")).unwrap();
-            std::fs::create_dir(&outside).unwrap();
-            bind(&outside, &volume.join("bound"));
-            tmpfs(&volume.join("mounted"));
-            let volume = open(&volume);
-
-            for name in [c"bound", c"mounted"] {
-                assert_eq!(volume.enter(name).unwrap_err().errno, Errno::XDEV, "{name:?}");
-                assert_eq!(volume.remove_directory(name).unwrap_err().errno, Errno::BUSY);
-            }
-        });
-    }
-
-    #[test]
-    fn a_name_never_leads_out_of_the_directory() {
-        let place = tempfile::tempdir().unwrap();
-        let directory = open(place.path());
-
-        for name in [c"..", c"/", c"/etc", c"a/../.."] {
-            assert!(directory.enter(name).is_err(), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn removing_a_symlink_leaves_what_it_leads_to() {
-        let place = tempfile::tempdir().unwrap();
-        std::fs::write(place.path().join("kept"), "data").unwrap();
-        symlink("kept", place.path().join("link")).unwrap();
-
-        open(place.path()).remove_file(c"link").unwrap();
-
-        assert_eq!(std::fs::read_to_string(place.path().join("kept")).unwrap(), "data");
-    }
-
-    #[test]
-    fn every_entry_is_listed_once_in_many_batches_though_they_are_removed_meanwhile() {
-        let place = tempfile::tempdir().unwrap();
-        let directory = open(place.path());
-        let mut listing = directory.list().unwrap();
-        assert!(listing.next_batch().unwrap().is_empty());
-        for number in 0..5000 {
-            std::fs::write(place.path().join(format!("{number}-{}", "x".repeat(200))), "").unwrap();
-        }
-
-        for remove in [false, true] {
-            listing.rewind().unwrap();
-            let (mut names, mut batches) = (std::collections::BTreeSet::new(), 0);
-            loop {
-                let batch = listing.next_batch().unwrap();
-                if batch.is_empty() {
-                    break;
-                }
-                batches += 1;
-                for entry in batch {
-                    if remove {
-                        directory.remove_file(&entry.name).unwrap();
-                    }
-                    assert!(names.insert(entry.name));
-                }
-            }
-            assert_eq!((names.len(), batches > 5), (5000, true));
-        }
-        assert_eq!(directory.held(false).unwrap(), None);
-    }
-
-    #[test]
-    fn lost_and_found_is_nothing_only_as_an_empty_directory() {
-        let place = tempfile::tempdir().unwrap();
-        let (directory, kept) = (open(place.path()), place.path().join("lost+found"));
-        std::fs::create_dir(&kept).unwrap();
-
-        assert_eq!(directory.held(true).unwrap(), None);
-        assert_eq!(directory.held(false).unwrap(), Some(kept.clone()));
-        std::fs::write(kept.join("file"), "").unwrap();
-        assert_eq!(directory.held(true).unwrap(), Some(kept.join("file")));
-    }
-}
+mod tests;

@@ -25,6 +25,11 @@ mod ioctl {
     );
     nix::ioctl_read_bad!(block_get_read_only, 0x125E, c_int);
     nix::ioctl_read_bad!(loop_get_status64, 0x4C05, super::LoopInfo64);
+    nix::ioctl_write_ptr_bad!(
+        block_partition,
+        nix::request_code_none!(0x12, 105),
+        super::Partition
+    );
 }
 
 /// How a device is opened.
@@ -175,6 +180,54 @@ fn read_edges_of(device: &File, name: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes the kernel forget the partitions of an open disk, as it has to when what described them is wiped (`BLKPG`).
+/// `EBUSY` while somebody has one open, in whatever way.
+pub fn forget_partitions(disk: &File, name: &Path) -> Result<()> {
+    for (number, _) in sysfs::partitions(self::number(disk, name)?) {
+        let part = PartitionNumber::of(number);
+        let request = Partition {
+            operation: 2, // BLKPG_DEL_PARTITION
+            flags: 0,
+            length: i32::try_from(size_of::<PartitionNumber>()).unwrap_or_default(),
+            data: &raw const part,
+        };
+        // SAFETY: the request reads a `struct blkpg_ioctl_arg` and the `struct blkpg_partition` that it leads to, whose
+        // layouts these have; both outlive the call, and the descriptor is open.
+        let gone = unsafe { ioctl::block_partition(disk.as_raw_fd(), &raw const request) };
+        match gone {
+            // Somebody else was first.
+            Ok(_) | Err(nix::Error::ENXIO) => {}
+            Err(errno) => return Err(Error::of("ioctl(BLKPG)", name)(from_nix(errno))),
+        }
+    }
+    Ok(())
+}
+
+/// `struct blkpg_ioctl_arg` (linux/blkpg.h).
+#[repr(C)]
+struct Partition {
+    operation: i32,
+    flags: i32,
+    length: i32,
+    data: *const PartitionNumber,
+}
+
+/// `struct blkpg_partition` (linux/blkpg.h).
+#[repr(C)]
+struct PartitionNumber {
+    start: i64,
+    length: i64,
+    number: i32,
+    names: [u8; 128],
+}
+
+impl PartitionNumber {
+    fn of(number: u32) -> Self {
+        let number = i32::try_from(number).unwrap_or_default();
+        Self { start: 0, length: 0, number, names: [0; 128] }
+    }
+}
+
 /// The file behind a loop device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoopFile {
@@ -184,6 +237,8 @@ pub struct LoopFile {
     pub inode: u64,
     /// Bytes at its beginning that the device does not show.
     pub offset: u64,
+    /// Which block device it is, where it is one.
+    pub of: Option<DeviceNumber>,
 }
 
 /// The file behind an open loop device (`LOOP_GET_STATUS64`); `ENXIO` where nothing is attached.
@@ -196,6 +251,7 @@ pub fn loop_file(device: &File, name: &Path) -> Result<LoopFile> {
         device: DeviceNumber::from_kernel(info.device),
         inode: info.inode,
         offset: info.offset,
+        of: (info.rdevice != 0).then(|| DeviceNumber::from_kernel(info.rdevice)),
     })
 }
 

@@ -14,10 +14,9 @@ mod ioctl {
     nix::ioctl_write_int_bad!(loop_set_block_size, 0x4C09);
 }
 
-/// A loop device over a file. Dropping it detaches the device, once its last user is gone.
+/// A loop device over a file. Dropping it detaches the device, once its last user is gone. It is not held open meanwhile.
 #[derive(Debug)]
 pub struct LoopDevice {
-    device: File,
     path: PathBuf,
 }
 
@@ -39,7 +38,7 @@ impl LoopDevice {
                 Err(nix::Error::EBUSY) => {}
                 result => {
                     result.map_err(errno).map_err(Error::of("ioctl(LOOP_SET_FD)", &path))?;
-                    return Ok(Self { device, path });
+                    return Ok(Self { path });
                 }
             }
         }
@@ -59,17 +58,19 @@ impl LoopDevice {
 
     /// Makes the device as large as its file has become.
     pub fn grow(&self) -> Result<()> {
+        let device = open(&self.path)?;
         // SAFETY: the request takes no argument; the descriptor is open.
-        let grown = unsafe { ioctl::loop_set_capacity(self.device.as_raw_fd()) };
+        let grown = unsafe { ioctl::loop_set_capacity(device.as_raw_fd()) };
         grown.map(drop).map_err(errno).map_err(Error::of("ioctl(LOOP_SET_CAPACITY)", &self.path))
     }
 }
 
 impl Drop for LoopDevice {
     fn drop(&mut self) {
+        let Ok(device) = open(&self.path) else { return };
         // SAFETY: the request takes no argument; the descriptor is open. A device in use is detached when its last
         // user closes it (loop(4)), so there is nothing to do about an error.
-        let _ = unsafe { ioctl::loop_clr_fd(self.device.as_raw_fd()) };
+        let _ = unsafe { ioctl::loop_clr_fd(device.as_raw_fd()) };
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod fuse;
 pub mod grow;
 #[cfg(test)]
 pub(crate) mod hanging;
+pub mod holder;
 pub mod identify;
 pub mod loopback;
 pub mod mount;

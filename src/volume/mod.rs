@@ -260,6 +260,26 @@ pub struct RootAttributes {
     /// Extended attributes by name, each value in base64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub xattrs: BTreeMap<String, String>,
+    /// Its inode flags and project; absent where its file system has none, and in records of releases that did not keep
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<RootFlags>,
+}
+
+/// Inode flags (chattr(1)) and the project of a volume's root directory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RootFlags {
+    /// As `FS_IOC_GETFLAGS` gives them, of those that can be changed.
+    pub inode: u32,
+    /// As `FS_IOC_FSGETXATTR` gives them.
+    pub extended: u32,
+    /// The project that its blocks count for.
+    pub project: u32,
+    /// The hint how many bytes are allocated at a time.
+    pub extent_size: u32,
+    /// The same where blocks are shared.
+    pub shared_extent_size: u32,
 }
 
 /// The file system that Berth made on a device for a tenancy.

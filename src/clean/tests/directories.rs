@@ -298,6 +298,7 @@ fn mark(lost_and_found: &Path) {
         gid: 1000,
         mode: 0o777,
         xattrs: [("user.message".into(), b"secret".to_vec())].into(),
+        flags: Some(attributes::Flags { inode: 0x80, extended: 0x40, ..Default::default() }),
     };
     let open = fs::File::open(lost_and_found).unwrap();
     attributes::restore(&open, &marked, lost_and_found).unwrap();

@@ -14,7 +14,8 @@ use crate::host::namespace::{HostNamespace, isolated};
 use crate::inventory::embedded::Embedded;
 use crate::source::Source;
 use crate::volume::{
-    CleanMethod, CleanReason, Fingerprint, LocalVolume, Mode, RootAttributes, VolumeName, fixture,
+    CleanMethod, CleanReason, Fingerprint, LocalVolume, Mode, RootAttributes, RootFlags,
+    VolumeName, fixture,
 };
 
 /// How long a test waits for something that has to happen before it fails.
@@ -151,6 +152,13 @@ fn recorded(path: &Path, mode: Mode) -> LocalVolume {
             gid: seen.gid,
             mode: seen.mode,
             xattrs: xattrs.collect(),
+            flags: seen.flags.map(|flags| RootFlags {
+                inode: flags.inode,
+                extended: flags.extended,
+                project: flags.project,
+                extent_size: flags.extent,
+                shared_extent_size: flags.shared_extent,
+            }),
         });
     }
     volume.status.path = path.to_str().unwrap().into();

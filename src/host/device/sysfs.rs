@@ -78,6 +78,17 @@ pub fn describe_in(root: &Path, number: DeviceNumber) -> Result<Description> {
     })
 }
 
+/// The partitions that the kernel has of a disk, by their numbers in its table.
+pub fn partitions(disk: DeviceNumber) -> Vec<(u32, DeviceNumber)> {
+    let directory = Path::new("/sys/dev/block").join(disk.to_string());
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let parts = entries.filter_map(|entry| {
+        let part = Attributes(entry.path());
+        Some((part.number("partition")?, part.text("dev").as_deref().and_then(parse_number)?))
+    });
+    parts.collect()
+}
+
 /// A directory of sysfs, one attribute a file. An attribute that is missing or cannot be read says nothing.
 struct Attributes(PathBuf);
 

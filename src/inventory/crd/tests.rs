@@ -3,8 +3,8 @@ use std::path::Path;
 use super::*;
 use crate::volume::fixture::{available, claim, claimed_by, holds};
 use crate::volume::{
-    AccessMode, CapacityRange, CleanMethod, HealthReason, PersistentVolumeClaim, Remount, Verified,
-    Wipe, WipeResult,
+    AccessMode, CapacityRange, CleanMethod, HealthReason, PersistentVolumeClaim, Remount, RootFlags,
+    Verified, Wipe, WipeResult,
 };
 
 /// The object as the API server gives it back.
@@ -63,6 +63,7 @@ fn full() -> LocalVolume {
         gid: 0,
         mode: 0o2775,
         xattrs: [("user.x".to_owned(), "AA==".to_owned())].into(),
+        flags: Some(RootFlags { inode: 1 << 23, project: u32::MAX, ..RootFlags::default() }),
     });
     status.format = Some(Format { tenancy: Tenancy(7), fs_type: "xfs".into(), done: false });
     status.accepted = true;

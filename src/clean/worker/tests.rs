@@ -1,0 +1,65 @@
+use super::*;
+use crate::inventory::embedded::Embedded;
+use crate::volume::fixture::{delete, released};
+use crate::volume::{AccessMode, Published};
+
+#[tokio::test]
+async fn how_far_a_wipe_is_is_recorded_while_it_runs() {
+    let state = tempfile::tempdir().unwrap();
+    let inventory = Embedded::open(state.path()).unwrap();
+    inventory.add(released()).await.unwrap();
+    let mut job = Job {
+        inventory: inventory.clone(),
+        volume: released(),
+        policy: delete(),
+        locks: state.path().to_owned(),
+        host: HostNamespace::default(),
+        started: Timestamp::now(),
+        progress: Arc::default(),
+    };
+    job.begin().await.unwrap();
+    (0..3).for_each(|_| job.progress.removed());
+    job.progress.wiped(4096);
+
+    job.report().await;
+
+    let recorded = inventory.get(&released().name).await.unwrap().volume;
+    let cleaning = recorded.status.cleaning.unwrap();
+    assert_eq!((cleaning.entries, cleaning.bytes), (3, Bytes(4096)));
+    for _ in 0..=IDLE_REPORTS {
+        job.report().await;
+    }
+    let said = async || inventory.get(&released().name).await.unwrap().volume.status;
+    assert!(said().await.conditions.clean.message.ends_with(HANGS));
+    job.progress.removed();
+    job.report().await;
+    assert!(!said().await.conditions.clean.message.ends_with(HANGS));
+}
+
+#[tokio::test]
+async fn what_was_found_in_use_is_outdated_once_the_volume_is_recorded_elsewhere() {
+    let state = tempfile::tempdir().unwrap();
+    let mut volume = released();
+    volume.status.published.push(Published {
+        path: "/kubelet/pods/1".into(),
+        staging: false,
+        read_only: false,
+        access: AccessMode::SingleNodeWriter,
+        flags: None,
+    });
+    let job = Job {
+        inventory: Embedded::open(state.path()).unwrap(),
+        volume: volume.clone(),
+        policy: delete(),
+        locks: state.path().to_owned(),
+        host: HostNamespace::default(),
+        started: Timestamp::now(),
+        progress: Arc::default(),
+    };
+
+    let ended = job.run().await;
+
+    assert!(matches!(&ended.result, Err(Error::InUse { by }) if *by == ["/kubelet/pods/1"]));
+    assert!(!ended.is_outdated(&volume));
+    assert!(ended.is_outdated(&released()));
+}

@@ -1,0 +1,171 @@
+//! What attackers do, over and over, until they are told that it is over.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::fs::{CWD, FileType, IFlags, Mode, RenameFlags, mknodat, renameat_with};
+
+/// Attackers of one directory, all by its path: they have nothing open between two steps.
+pub struct Attack<'a> {
+    pub volume: &'a Path,
+    /// Where symlinks lead, and what is mounted over the directories.
+    pub decoy: &'a Path,
+    pub over: &'a AtomicBool,
+    /// Steps that were taken.
+    pub steps: &'a AtomicU64,
+}
+
+/// One attacker: does its step for the number that it is given.
+pub type Attacker = fn(&Attack<'_>, u64);
+
+/// All of them.
+pub const ALL: [Attacker; 7] = [fill, swap, exchange, storm, plant_nodes, lock, mount_over];
+/// Those that only ever make what a plain process may make.
+pub const PLAIN: [Attacker; 5] = [fill, swap, exchange, storm, plant_nodes];
+
+impl Attack<'_> {
+    /// Runs one attacker until it is over. No step has to succeed: the cleaner may have been there first.
+    pub fn run(&self, attacker: Attacker) {
+        let mut number = 0;
+        while !self.over.load(Ordering::Relaxed) {
+            attacker(self, number);
+            number += 1;
+            self.steps.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn at(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.volume.join(name)
+    }
+}
+
+/// Makes files and directories as fast as it can.
+pub fn fill(attack: &Attack<'_>, number: u64) {
+    let within = attack.at(format!("fill-{}/{}", number % 7, number % 50));
+    let _ = fs::create_dir_all(&within);
+    let _ = fs::write(within.join(number.to_string()), "a tenant's");
+}
+
+/// Puts a symlink in the place of a directory with files, and the directory back.
+fn swap(attack: &Attack<'_>, _: u64) {
+    let (swapped, aside) = (attack.at("swap"), attack.at("swap-aside"));
+    let _ = fs::create_dir_all(swapped.join("deep/deeper"));
+    let _ = fs::write(swapped.join("deep/deeper/1"), "a tenant's");
+    let _ = fs::rename(&swapped, &aside);
+    let _ = symlink(attack.decoy, &swapped);
+    let _ = fs::remove_file(&swapped);
+    let _ = fs::rename(&aside, &swapped);
+}
+
+/// Exchanges a directory with a symlink in one step (renameat2(2), `RENAME_EXCHANGE`), `lost+found` among them.
+fn exchange(attack: &Attack<'_>, number: u64) {
+    let name = ["deep", "lost+found", "exchange"][usize::try_from(number % 3).unwrap()];
+    let (directory, link) = (attack.at(name), attack.at("exchange-link"));
+    let _ = fs::create_dir(&directory);
+    let _ = fs::write(directory.join("1"), "a tenant's");
+    let _ = symlink(attack.decoy, &link);
+    let _ = renameat_with(CWD, &directory, CWD, &link, RenameFlags::EXCHANGE);
+    let _ = renameat_with(CWD, &directory, CWD, &link, RenameFlags::EXCHANGE);
+}
+
+/// Moves what is there to other depths under other names, what the cleaner has put aside too.
+fn storm(attack: &Attack<'_>, number: u64) {
+    let Ok(entries) = fs::read_dir(attack.volume.join("fill-0")) else { return };
+    let names = entries.flatten().map(|entry| entry.path()).take(20);
+    for (position, path) in names.enumerate() {
+        let to = attack.at(format!("storm-{}", (number + position as u64) % 5));
+        let _ = fs::create_dir(&to);
+        let _ = fs::rename(&path, to.join(format!("moved-{number}-{position}")));
+        let _ = fs::rename(attack.at(".berth-wipe-1"), to.join("put back"));
+    }
+}
+
+/// Leaves what must not be opened, and names that must not be read as anything.
+pub fn plant_nodes(attack: &Attack<'_>, number: u64) {
+    let directory = attack.at(format!("nodes-{}", number % 3));
+    let _ = fs::create_dir(&directory);
+    let mode = Mode::from_raw_mode(0o666);
+    // A pipe that nobody writes to, /dev/null, a loop device, and the watchdog, which to open is to start.
+    let nodes = [
+        (FileType::Fifo, "pipe", 0, 0),
+        (FileType::CharacterDevice, "null", 1, 3),
+        (FileType::BlockDevice, "disk", 7, 250),
+        (FileType::CharacterDevice, "watchdog", 10, 130),
+    ];
+    for (kind, name, major, minor) in nodes {
+        let device = rustix::fs::makedev(major, minor);
+        let _ = mknodat(CWD, directory.join(name), kind, mode, device);
+    }
+    let _ = UnixListener::bind(directory.join("socket"));
+    for name in odd_names() {
+        let _ = fs::write(directory.join(OsStr::from_bytes(&name)), "a tenant's");
+    }
+    let program = directory.join("program");
+    let _ = fs::write(&program, "#!/bin/sh");
+    let _ = fs::set_permissions(&program, fs::Permissions::from_mode(0o6755));
+    let _ = fs::set_permissions(&directory, fs::Permissions::from_mode(0o000));
+}
+
+/// Names that are no text, as long as they can be, or look like something else.
+pub fn odd_names() -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = [
+        &b"-rf"[..],
+        b"--",
+        b"...",
+        b". ",
+        b" ",
+        b"*",
+        b"\\",
+        b"\n",
+        b"$(reboot)",
+        b"\x1b[2J",
+        b"\x01\x02\x7f",
+        "\u{202e}txt".as_bytes(),
+        b".berth-wipe-1",
+        b".berth-wipe-2",
+    ]
+    .map(<[u8]>::to_vec)
+    .into();
+    names.push(vec![0xFF; 255]);
+    names.push(vec![b'\n'; 255]);
+    names
+}
+
+/// Sets flags that forbid removal, again as soon as they are taken off.
+fn lock(attack: &Attack<'_>, number: u64) {
+    let file = attack.at(format!("locked-{}", number % 3));
+    let _ = fs::write(&file, "a tenant's");
+    if let Ok(open) = fs::File::open(&file) {
+        let _ = rustix::fs::ioctl_setflags(&open, IFlags::IMMUTABLE);
+    }
+}
+
+/// Mounts the decoy over a directory, as the cleaner may be about to open it, and takes that away.
+fn mount_over(attack: &Attack<'_>, number: u64) {
+    let directory = attack.at(format!("fill-{}", number % 7));
+    let _ = fs::create_dir_all(&directory);
+    if rustix::mount::mount_bind(attack.decoy, &directory).is_ok() {
+        std::thread::yield_now();
+        unmount(&directory);
+    }
+}
+
+fn unmount(path: &Path) {
+    let how = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+    let _ = rustix::mount::unmount(path, how);
+}
+
+/// Takes away what an attacker may have left that only a person can end: mounts and flags.
+pub fn undo(volume: &Path) {
+    for number in 0..7 {
+        let path = volume.join(format!("fill-{number}"));
+        while crate::support::mounts_at(&path) > 0 {
+            unmount(&path);
+        }
+    }
+}
