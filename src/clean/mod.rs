@@ -12,6 +12,7 @@ mod delete;
 mod error;
 mod in_use;
 mod lock;
+mod programs;
 mod progress;
 mod queue;
 mod reformat;
@@ -21,21 +22,24 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use self::programs::Programs;
 use self::queue::{Attempts, Clock, Line, Next};
 use self::worker::{Ended, Worker};
 use crate::host::namespace::HostNamespace;
 use crate::host::wake::{self, Changes, MountChanges};
 use crate::inventory::{Event, Inventory, Recorded};
 use crate::observe::metrics::Metrics;
+use crate::pool::Pools;
 use crate::volume::{CleanPolicy, NodeName, VolumeName};
 
 pub use error::Error;
@@ -63,12 +67,20 @@ pub struct Cleaner<I> {
     metrics: Metrics,
     options: CleanerOptions,
     host: HostNamespace,
+    programs: Programs,
 }
 
 impl<I: Inventory> Cleaner<I> {
     /// A cleaner of `node`'s volumes. It does nothing before [`Cleaner::run`].
     pub fn new(inventory: I, node: NodeName, metrics: Metrics, options: CleanerOptions) -> Self {
-        Self { inventory, node, metrics, options, host: HostNamespace::default() }
+        let (host, programs) = (HostNamespace::default(), Programs::default());
+        Self { inventory, node, metrics, options, host, programs }
+    }
+
+    /// Runs the programs of these pools and no others, whatever a record names: one that others can write.
+    #[must_use]
+    pub fn only_programs_of(self, pools: watch::Receiver<Arc<Pools>>) -> Self {
+        Self { programs: Programs(Some(pools)), ..self }
     }
 
     /// Takes another process's mount namespace for the host's.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::lock::Lock;
+use super::programs::Programs;
 use super::progress::Progress;
 use super::queue::Order;
 use super::wipe::{self, Notes, Run};
@@ -65,6 +66,7 @@ impl Worker {
             policy,
             locks: cleaner.options.locks.clone(),
             host: cleaner.host,
+            programs: cleaner.programs.clone(),
             progress: Arc::clone(&progress),
         };
         tokio::spawn(async move {
@@ -106,6 +108,7 @@ struct Job<I> {
     policy: CleanPolicy,
     locks: PathBuf,
     host: HostNamespace,
+    programs: Programs,
     progress: Arc<Progress>,
 }
 
@@ -127,6 +130,7 @@ impl<I: Inventory> Job<I> {
 
     async fn begin_and_wipe(&mut self) -> Result<Option<Fingerprint>, Error> {
         let volume = self.volume.clone();
+        let policy = self.programs.carried_out(&volume, &self.policy)?;
         let (locks, host) = (self.locks.clone(), self.host);
         let lock = on_thread(move || {
             let lock = Lock::take(&locks, &volume.name)?;
@@ -143,7 +147,7 @@ impl<I: Inventory> Job<I> {
             method = self.policy.method.name(),
             "wiping"
         );
-        let thread = self.thread(lock);
+        let thread = self.thread(lock, policy);
         tokio::pin!(thread);
         loop {
             tokio::select! {
@@ -181,8 +185,9 @@ impl<I: Inventory> Job<I> {
     fn thread(
         &self,
         mut lock: Lock,
+        policy: CleanPolicy,
     ) -> impl Future<Output = Result<Option<Fingerprint>, Error>> + use<I> {
-        let (volume, policy, host) = (self.volume.clone(), self.policy.clone(), self.host);
+        let (volume, host) = (self.volume.clone(), self.host);
         let progress = Arc::clone(&self.progress);
         let notes = Recorder {
             inventory: self.inventory.clone(),
@@ -344,6 +349,7 @@ mod tests {
             policy: delete(),
             locks: state.path().to_owned(),
             host: HostNamespace::default(),
+            programs: Programs::default(),
             progress: Arc::default(),
         };
         job.begin().await.unwrap();
@@ -374,6 +380,7 @@ mod tests {
             policy: delete(),
             locks: state.path().to_owned(),
             host: HostNamespace::default(),
+            programs: Programs::default(),
             progress: Arc::default(),
         };
 

@@ -12,6 +12,8 @@ pub mod format;
 pub mod grow;
 #[cfg(test)]
 pub(crate) mod hanging;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 pub mod identify;
 pub mod loopback;
 pub mod mount;

@@ -6,6 +6,8 @@
 //! `standalone` keeps its inventory here.
 
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod memory;
 mod writer;
 
