@@ -86,7 +86,8 @@ impl World {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
             panic!("there is no runtime")
         };
-        let (node, store): (NodeName, _) = ("node-a".parse().unwrap_or_else(|e| panic!("{e}")), store());
+        let (node, store): (NodeName, _) =
+            ("node-a".parse().unwrap_or_else(|e| panic!("{e}")), store());
         let volumes = runtime.block_on(filled(&store));
         let cancel = CancellationToken::new();
         let pools = "pools: {fast: {path: /mnt/fast}, raw: {path: /mnt/raw, mode: Block}}";
@@ -100,7 +101,10 @@ impl World {
         let roots = vec![PathBuf::from(ROOT)];
         let publisher = Publisher::new(store.clone(), node.clone(), pools.subscribe(), roots);
         let world = Self {
-            identity: IdentityService::new("berth.dev".into(), watch::Sender::new(true).subscribe()),
+            identity: IdentityService::new(
+                "berth.dev".into(),
+                watch::Sender::new(true).subscribe(),
+            ),
             controller: ControllerService::new(claims.clone(), operations.clone()),
             node: NodeService::new(
                 node,
@@ -188,9 +192,8 @@ fn store() -> Embedded {
 
 /// Three free volumes, and one that claim `pvc-1` holds: `v1` in its tenancy 1.
 async fn filled(store: &Embedded) -> Vec<Recorded> {
-    let free = (2..5).map(|number| {
-        fixture::on("node-a", "fast", &format!("v{number}"), Bytes(number << 20))
-    });
+    let free = (2..5)
+        .map(|number| fixture::on("node-a", "fast", &format!("v{number}"), Bytes(number << 20)));
     let volumes: Vec<LocalVolume> = free.chain([fixture::claimed_by("pvc-1")]).collect();
     for volume in volumes {
         if let Err(error) = store.add(volume).await {

@@ -8,6 +8,7 @@ use super::wake::is_about_block_device;
 pub fn devices(data: &[u8]) {
     sysfs::hostile(data);
     let pairs = data.split(|byte| *byte == 0);
-    let says = pairs.filter(|pair| pair.starts_with(b"SUBSYSTEM=")).any(|pair| &pair[10..] == b"block");
+    let says =
+        pairs.filter(|pair| pair.starts_with(b"SUBSYSTEM=")).any(|pair| &pair[10..] == b"block");
     assert_eq!(is_about_block_device(data), says);
 }

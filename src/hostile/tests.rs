@@ -68,7 +68,20 @@ fn change() -> impl Strategy<Value = Change> {
     let put = prop_oneof![
         proptest::collection::vec(any::<u8>(), 1..9),
         prop::sample::select(vec![
-            "/", "..", "/../", "\0", "%2f", "@", "-1", "18446744073709551616", "é", "*", "{", "[", ": ", "\n",
+            "/",
+            "..",
+            "/../",
+            "\0",
+            "%2f",
+            "@",
+            "-1",
+            "18446744073709551616",
+            "é",
+            "*",
+            "{",
+            "[",
+            ": ",
+            "\n",
         ])
         .prop_map(|text| text.as_bytes().to_vec()),
     ];

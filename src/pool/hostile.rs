@@ -52,7 +52,9 @@ fn sound(pools: &Pools) {
         assert!(pool.path.file_name().is_some(), "the root directory is a pool");
         assert!(pool.accept.mount || pool.accept.directory || pool.accept.device);
         assert!(pool.capacity != Some(Bytes(0)));
-        assert!(pool.mount_options.iter().all(|o| ["nosuid", "nodev", "noexec"].contains(&o.as_str())));
+        assert!(
+            pool.mount_options.iter().all(|o| ["nosuid", "nodev", "noexec"].contains(&o.as_str()))
+        );
         wipes(&pool.clean);
         pool.clean_devices.iter().for_each(wipes);
         let others = pools.values().filter(|other| other.name != *name);
@@ -65,7 +67,10 @@ fn wipes(policy: &CleanPolicy) {
         CleanMethod::Shred { passes } => assert!((1..=32).contains(passes)),
         CleanMethod::Command { command, timeout } => {
             assert!(!command.is_empty() && (1..=30 * 24 * 3600).contains(timeout));
-            assert!(command.iter().all(|word| !word.contains('\0')), "a NUL ends no program's word");
+            assert!(
+                command.iter().all(|word| !word.contains('\0')),
+                "a NUL ends no program's word"
+            );
         }
         _ => {}
     }

@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_node_mounts_beneath_the_kubelets_directory_and_nowhere_else_by_default() {
-        let arguments = ["berth", "node", "--config", "/pools.yaml", "--state", "/state", "--node", "a"];
+        let arguments =
+            ["berth", "node", "--config", "/pools.yaml", "--state", "/state", "--node", "a"];
         let Command::Node(options) = Arguments::parse_from(arguments).command else { panic!() };
 
         let Mounts { roots, tenants } = mounts(&options);

@@ -23,7 +23,9 @@ pub fn mountinfo(data: &[u8]) {
         assert!(beneath.is_none_or(|beneath| beneath.starts_with(&mount.root)));
         let _ = mount.is_read_only();
     }
-    assert!(table.around(Path::new("")).is_none_or(|mount| mount.mount_point.as_os_str().is_empty()));
+    assert!(
+        table.around(Path::new("")).is_none_or(|mount| mount.mount_point.as_os_str().is_empty())
+    );
 }
 
 fn printed(mount: &Mount) -> Vec<u8> {

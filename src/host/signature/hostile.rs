@@ -37,7 +37,8 @@ impl<'a> Disk<'a> {
         for (place, piece) in &self.pieces {
             for (at, byte) in (*place..).zip(*piece) {
                 if (from..to).contains(&at)
-                    && let Some(slot) = usize::try_from(at - from).ok().and_then(|i| bytes.get_mut(i))
+                    && let Some(slot) =
+                        usize::try_from(at - from).ok().and_then(|i| bytes.get_mut(i))
                 {
                     *slot = *byte;
                 }
@@ -64,7 +65,8 @@ impl FileExt for Disk<'_> {
 /// only what holds nothing at its ends.
 pub fn signatures(data: &[u8]) {
     let Some(disk) = Disk::of(data) else { return };
-    let (Ok(found), Ok(window)) = (contents_of(&disk, disk.size), Window::load(&disk, disk.size)) else {
+    let (Ok(found), Ok(window)) = (contents_of(&disk, disk.size), Window::load(&disk, disk.size))
+    else {
         panic!("a disk of {} bytes cannot be read", disk.size)
     };
     for signature in find_in(&window) {

@@ -52,7 +52,10 @@ fn believed(volume: &LocalVolume) {
     let status = &adopted.status;
     let path = Path::new(&status.path);
     assert!(path.components().all(|part| part != Component::ParentDir));
-    assert!(path.parent() == Some(directory) || path.parent() == Some(Path::new("/dev/null")), "{path:?}");
+    assert!(
+        path.parent() == Some(directory) || path.parent() == Some(Path::new("/dev/null")),
+        "{path:?}"
+    );
     let told = adopted.name.is_of(&adopted.spec.node, &status.fingerprint.identity());
     assert!(told || status.fingerprint != volume.status.fingerprint || is_xfs(volume));
     assert!(status.cleaning.is_none() && status.format.as_ref().is_none_or(|format| format.done));
@@ -62,7 +65,10 @@ fn believed(volume: &LocalVolume) {
         assert!(plain && path.starts_with(kubelet), "{path:?} is a tenant's");
     }
     let own = status.own_mounts.iter().chain(&status.host_mounts);
-    assert!(own.map(Path::new).all(|path| !path.starts_with(kubelet)), "a tenant's mount is the administrator's");
+    assert!(
+        own.map(Path::new).all(|path| !path.starts_with(kubelet)),
+        "a tenant's mount is the administrator's"
+    );
 }
 
 fn is_xfs(volume: &LocalVolume) -> bool {

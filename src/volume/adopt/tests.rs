@@ -136,6 +136,9 @@ fn a_tenants_mount_is_never_the_administrators_nor_the_administrators_a_tenants(
 
     let status = premises().adopted(&volume).status;
 
-    assert_eq!((&*status.own_mounts, &*status.host_mounts), (&["/data/v1".to_owned()][..], &["/data/v1".to_owned()][..]));
+    assert_eq!(
+        (&*status.own_mounts, &*status.host_mounts),
+        (&["/data/v1".to_owned()][..], &["/data/v1".to_owned()][..])
+    );
     assert_eq!(status.published, [published(tenants)]);
 }
