@@ -39,6 +39,8 @@ pub mod csi;
 pub mod discover;
 pub mod health;
 pub mod host;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 pub mod inventory;
 pub mod kubelet;
 pub mod observe;

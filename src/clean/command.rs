@@ -29,6 +29,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The programs that a program finds without their paths.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The longest that a program may take, whatever is recorded: a time that ends.
+const LONGEST: Duration = Duration::from_hours(30 * 24);
+
 /// Runs `command` for a volume; it has `limit` to end.
 pub(super) fn run(
     volume: &LocalVolume,
@@ -36,13 +39,14 @@ pub(super) fn run(
     limit: Duration,
     run: &mut Run<'_>,
 ) -> Result<(), Error> {
+    let limit = limit.min(LONGEST);
     let program = command.first().cloned().unwrap_or_default();
     let not_started = |source| Error::NotStarted { program: program.clone(), source };
     let (reader, writer) = std::io::pipe().map_err(not_started)?;
     let errors = writer.try_clone().map_err(not_started)?;
     let mut start = Command::new(&program);
     start
-        .args(&command[1..])
+        .args(command.iter().skip(1))
         .env_clear()
         .envs(environment(volume))
         .current_dir("/")

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use crate::host::{self, DeviceNumber, format};
-use crate::volume::CleanReason;
+use crate::volume::{CleanReason, PoolName};
 use crate::{inventory, source};
 
 /// Why a wipe did not end with a clean volume. Every sentence follows the volume's path.
@@ -91,6 +91,15 @@ pub enum Error {
     /// No new file system was made.
     #[error("not reformatted")]
     Format(#[from] format::Error),
+    /// The order names a program, and this node's configuration has none for the pool.
+    #[error(
+        "not wiped: a program is to wipe it, and pool {pool} has none in this node's configuration: put it back, or order \
+         another way with `berth clean`"
+    )]
+    NoProgram {
+        /// The pool.
+        pool: PoolName,
+    },
     /// The administrator's program could not be started.
     #[error("not wiped: {program} could not be started")]
     NotStarted {
@@ -167,6 +176,7 @@ impl Error {
             | Self::WrongDevice { .. }
             | Self::WrongFilesystem { .. }
             | Self::Format(_)
+            | Self::NoProgram { .. }
             | Self::NotStarted { .. }
             | Self::Failed { .. }
             | Self::TimedOut { .. }

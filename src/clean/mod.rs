@@ -13,6 +13,7 @@ mod ended;
 mod error;
 mod in_use;
 mod lock;
+mod programs;
 mod progress;
 mod queue;
 mod reformat;
@@ -22,16 +23,18 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::ended::Ended;
+use self::programs::Programs;
 use self::queue::{Attempts, Clock, Line, Next};
 use self::worker::Worker;
 use crate::causes;
@@ -39,6 +42,7 @@ use crate::host::namespace::HostNamespace;
 use crate::host::wake::{self, Changes, MountChanges};
 use crate::inventory::{Event, Inventory, Recorded};
 use crate::observe::metrics::Metrics;
+use crate::pool::Pools;
 use crate::volume::{CleanPolicy, NodeName, VolumeName};
 
 pub use error::Error;
@@ -66,12 +70,20 @@ pub struct Cleaner<I> {
     metrics: Metrics,
     options: CleanerOptions,
     host: HostNamespace,
+    programs: Programs,
 }
 
 impl<I: Inventory> Cleaner<I> {
     /// A cleaner of `node`'s volumes. It does nothing before [`Cleaner::run`].
     pub fn new(inventory: I, node: NodeName, metrics: Metrics, options: CleanerOptions) -> Self {
-        Self { inventory, node, metrics, options, host: HostNamespace::default() }
+        let (host, programs) = (HostNamespace::default(), Programs::default());
+        Self { inventory, node, metrics, options, host, programs }
+    }
+
+    /// Runs the programs of these pools and no others, whatever a record names: one that others can write.
+    #[must_use]
+    pub fn only_programs_of(self, pools: watch::Receiver<Arc<Pools>>) -> Self {
+        Self { programs: Programs(Some(pools)), ..self }
     }
 
     /// Takes another process's mount namespace for the host's.

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::ended::Ended;
 use super::lock::Lock;
+use super::programs::Programs;
 use super::progress::Progress;
 use super::queue::Order;
 use super::wipe::{self, Done, Notes, Run};
@@ -55,6 +56,7 @@ impl Worker {
             locks: cleaner.options.locks.clone(),
             host: cleaner.host,
             started: Timestamp::now(),
+            programs: cleaner.programs.clone(),
             progress: Arc::clone(&progress),
         };
         tokio::spawn(async move {
@@ -85,6 +87,7 @@ struct Job<I> {
     locks: PathBuf,
     host: HostNamespace,
     started: Timestamp,
+    programs: Programs,
     progress: Arc<Progress>,
 }
 
@@ -108,6 +111,7 @@ impl<I: Inventory> Job<I> {
 
     async fn begin_and_wipe(&mut self) -> Result<Done, Error> {
         let volume = self.volume.clone();
+        let policy = self.programs.carried_out(&volume, &self.policy)?;
         let (locks, host) = (self.locks.clone(), self.host);
         let lock = on_thread(move || {
             let lock = Lock::take(&locks, &volume.name)?;
@@ -124,7 +128,7 @@ impl<I: Inventory> Job<I> {
             method = self.policy.method.name(),
             "wiping"
         );
-        let thread = self.thread(lock);
+        let thread = self.thread(lock, policy);
         tokio::pin!(thread);
         loop {
             tokio::select! {
@@ -159,8 +163,12 @@ impl<I: Inventory> Job<I> {
     }
 
     /// The wipe itself, off the async threads; a hung device keeps this thread and nothing else.
-    fn thread(&self, mut lock: Lock) -> impl Future<Output = Result<Done, Error>> + use<I> {
-        let (volume, policy, host) = (self.volume.clone(), self.policy.clone(), self.host);
+    fn thread(
+        &self,
+        mut lock: Lock,
+        policy: CleanPolicy,
+    ) -> impl Future<Output = Result<Done, Error>> + use<I> {
+        let (volume, host) = (self.volume.clone(), self.host);
         let progress = Arc::clone(&self.progress);
         let notes = Recorder {
             inventory: self.inventory.clone(),

@@ -6,6 +6,8 @@
 
 mod controller;
 mod health;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod identity;
 mod layer;
 mod node;

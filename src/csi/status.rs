@@ -135,6 +135,8 @@ fn of_publish(error: &publish::Error) -> Code {
         | E::WrongDevice { .. }
         | E::NotBlank { .. }
         | E::FilesystemGone { .. }
+        | E::ReadOnly { .. }
+        | E::NotClean { .. }
         | E::PoolGone { .. } => Code::FailedPrecondition,
         E::Source { source, .. } => of_source(source),
         E::Size { .. } => Code::OutOfRange,

@@ -15,6 +15,8 @@ pub mod grow;
 #[cfg(test)]
 pub(crate) mod hanging;
 pub mod holder;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 pub mod identify;
 pub mod loopback;
 pub mod mount;

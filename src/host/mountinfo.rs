@@ -150,10 +150,11 @@ impl MountTable {
     /// Where the mount point of `mount` lies; of mounts that lie one upon the other, that of the lowest. Absent where the
     /// table does not have what it lies on, as for the root.
     pub fn ground_of(&self, mount: &Mount) -> Option<Ground> {
-        let mut beneath = self.by_id(mount.parent)?;
-        while beneath.mount_point == mount.mount_point {
-            beneath = self.by_id(beneath.parent).filter(|next| next.id != beneath.id)?;
-        }
+        let next = |mount: &&Mount| self.by_id(mount.parent);
+        let stack = std::iter::successors(self.by_id(mount.parent), next);
+        // A table in which mounts lie upon each other in a circle has no lowest one.
+        let mut stack = stack.take(self.mounts.len());
+        let beneath = stack.find(|beneath| beneath.mount_point != mount.mount_point)?;
         Some((beneath.device, beneath.path_in_filesystem(&mount.mount_point)?))
     }
 
@@ -238,6 +239,8 @@ fn unescape(field: &[u8]) -> Option<OsString> {
     Some(OsString::from_vec(plain))
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 #[cfg(test)]
 pub(crate) mod tests {
     use std::cell::Cell;

@@ -317,5 +317,7 @@ fn zfs(window: &Window) -> Option<Signature> {
     Some(Signature { name: "zfs_member", kind: Kind::Member, offset, uuid: None })
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 #[cfg(test)]
 mod tests;

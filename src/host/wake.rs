@@ -224,7 +224,7 @@ impl Changes for DeviceChanges {
 }
 
 /// An announcement is a header and then `KEY=VALUE`, each ended by a NUL.
-fn is_about_block_device(announcement: &[u8]) -> bool {
+pub(super) fn is_about_block_device(announcement: &[u8]) -> bool {
     announcement.split(|byte| *byte == 0).any(|pair| pair == b"SUBSYSTEM=block")
 }
 

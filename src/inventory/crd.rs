@@ -374,5 +374,7 @@ fn condition<R: DeserializeOwned>(
     })
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,8 @@
 
 mod file;
 mod history;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod memory;
 mod writer;
 

@@ -23,7 +23,7 @@ use tracing::debug;
 
 use super::embedded::Embedded;
 use super::{Error, Event, Inventory, Recorded, Version};
-use crate::volume::{LocalVolume, Spec, Status, VolumeName, WipeRecord};
+use crate::volume::{LocalVolume, Premises, Spec, Status, VolumeName, WipeRecord};
 
 /// How long a question to the remote store may take when the ledger has an answer too.
 const ASK: Duration = Duration::from_secs(3);
@@ -36,6 +36,8 @@ const ASK: Duration = Duration::from_secs(3);
 pub struct Replica<R> {
     ledger: Embedded,
     remote: R,
+    /// What is believed of a record that the ledger has lost: all of it, or what these allow.
+    premises: Option<Arc<Premises>>,
     shared: Arc<Shared>,
 }
 
@@ -54,7 +56,19 @@ struct Shared {
 impl<R: Inventory> Replica<R> {
     /// A replica of `remote` in `ledger`. It is kept equal while [`Replica::run`] runs.
     pub fn new(ledger: Embedded, remote: R) -> Self {
-        Self { ledger, remote, shared: Arc::default() }
+        Self { ledger, remote, premises: None, shared: Arc::default() }
+    }
+
+    /// Believes of what only the remote store has no more than `premises` allow: whoever may write there must not thereby
+    /// have this node touch anything but its volumes.
+    #[must_use]
+    pub fn believing(self, premises: Premises) -> Self {
+        Self { premises: Some(Arc::new(premises)), ..self }
+    }
+
+    /// What the ledger takes over of a volume that it does not know.
+    fn adopted(&self, remote: &LocalVolume) -> LocalVolume {
+        self.premises.as_ref().map_or_else(|| remote.clone(), |known| known.adopted(remote))
     }
 
     /// Keeps ledger and remote store equal until `cancel`.
@@ -76,7 +90,9 @@ impl<R: Inventory> Replica<R> {
         let spec = &decided.volume.spec;
         // Asked again whenever another writer of the ledger comes in between, so that the newest wins.
         let newer = |volume: &LocalVolume| -> Result<Spec, Error> {
-            let is_news = spec.tenancy >= volume.spec.tenancy && self.shared.is_news(decided);
+            let is_news = spec.tenancy >= volume.spec.tenancy
+                && spec.is_of_same_volume(&volume.spec)
+                && self.shared.is_news(decided);
             Ok(if is_news { spec.clone() } else { volume.spec.clone() })
         };
         self.ledger.modify_spec(name, newer).await

@@ -85,6 +85,12 @@ impl Rewriter {
         Ok(())
     }
 
+    /// Bytes that are kept.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn kept(&self) -> usize {
+        self.frame.len() + self.open.as_ref().map_or(0, |block| block.fragments.len())
+    }
+
     /// Bytes that the frame has to have before anything can be done: its head, and then all of it.
     fn needed(&self) -> usize {
         if self.frame.len() < HEAD { HEAD } else { HEAD + self.length() }

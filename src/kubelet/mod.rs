@@ -12,6 +12,8 @@ mod directory;
 #[cfg(test)]
 mod fixture;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod service;
 mod socket;
 mod stream;

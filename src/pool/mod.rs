@@ -2,6 +2,8 @@
 //! [`storage_class_map`] what the static provisioner was configured with, and [`Sources`] both.
 
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod sources;
 pub mod storage_class_map;
 

@@ -219,6 +219,25 @@ pub enum Error {
         /// What there is.
         capacity: Bytes,
     },
+    /// It was claimed by a record that this node did not write: here it was not known clean. `FAILED_PRECONDITION`.
+    #[error(
+        "volume {id} is not staged: this node does not know it clean since its last tenancy, and somebody claimed it all the same; delete the claim"
+    )]
+    NotClean {
+        /// The volume.
+        id: VolumeId,
+    },
+    /// It has to be written to and is mounted for reading only. `FAILED_PRECONDITION`.
+    #[error(
+        "volume {id} is not grown: its file system is mounted read-only at {}; it grows once it is mounted for writing",
+        path.display()
+    )]
+    ReadOnly {
+        /// The volume.
+        id: VolumeId,
+        /// The path.
+        path: PathBuf,
+    },
     /// The disk did not answer in time; what was begun goes on. `DEADLINE_EXCEEDED`.
     #[error(
         "volume {id} did not answer at {} within {} s: look for a failing disk (`dmesg`), and ask again",

@@ -26,7 +26,8 @@ impl<I: Inventory> Publisher<I> {
         let turn = self.turn(&id, &path)?;
         let volume = self.find(&id).await?;
         self.learn(&id, &volume, &turn).await?;
-        let at = At { staging: self.staging_of(&id, &volume), id: id.clone(), volume, path };
+        let (staging, roots) = (self.staging_of(&id, &volume), self.shared.roots.clone());
+        let at = At { staging, id: id.clone(), volume, path, roots };
         let places = self.shared.places.of(&id);
         turn.block(MOUNT, move || expand(&at, range, &places)).await
     }
@@ -53,6 +54,9 @@ fn capacity(at: &At, subject: &Subject) -> Bytes {
 }
 
 fn grow(at: &At, subject: &Subject, root: &Seen, size: Bytes) -> Result<(), Error> {
+    if root.attributes.has(Attribute::ReadOnly) {
+        return Err(Error::ReadOnly { id: at.id.clone(), path: at.path.clone() });
+    }
     let format = at.volume.status.format.as_ref();
     let made = format.map(|format| format.fs_type.clone());
     let fs_type = subject.source.facts().fs_type.clone().or(made).unwrap_or_default();

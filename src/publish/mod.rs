@@ -241,6 +241,7 @@ impl<I: Inventory> Publisher<I> {
         let all = all.map_err(|source| Error::Inventory { id: id.clone(), source })?;
         let own = all.iter().filter(|recorded| recorded.volume.spec.node == self.shared.node);
         Ok(Reserved {
+            roots: self.shared.roots.clone(),
             pools: self.shared.pools.borrow().values().map(|pool| pool.path.clone()).collect(),
             volumes: own.flat_map(|recorded| Reserved::paths_of(&recorded.volume)).collect(),
             published: self.shared.places.shown(),

@@ -45,7 +45,8 @@ pub enum Refused {
     },
     /// It is one of a whole file system, and the volume is a directory of one that others use too.
     #[error(
-        "mount flag {flag} is one of a whole file system and this volume is a directory: ask for a pool of devices"
+        "mount flag {flag} is one of a whole file system and this volume is a directory: ask for a pool of devices{}",
+        if *flag == READ_ONLY { ", or for `readOnly` in the pod" } else { "" }
     )]
     WholeFilesystem {
         /// The flag.
@@ -55,7 +56,7 @@ pub enum Refused {
 
 /// Flags of a mount, by name.
 const ATTRIBUTES: [(&str, Attribute); 8] = [
-    ("ro", Attribute::ReadOnly),
+    (READ_ONLY, Attribute::ReadOnly),
     ("nosuid", Attribute::NoSuid),
     ("nodev", Attribute::NoDev),
     ("noexec", Attribute::NoExec),
@@ -64,8 +65,11 @@ const ATTRIBUTES: [(&str, Attribute); 8] = [
     ("relatime", Attribute::RelAtime),
     ("strictatime", Attribute::StrictAtime),
 ];
-/// Flags of a file system that need no value and that ext4 and XFS both have.
-const FILESYSTEM: [&str; 4] = ["discard", "lazytime", "sync", "dirsync"];
+/// Flags of a file system that need no value and that ext4 and XFS both have. `ro` is one: as a flag of a mount alone it
+/// would be gone from every mount that a container runtime makes of it.
+const FILESYSTEM: [&str; 5] = [READ_ONLY, "discard", "lazytime", "sync", "dirsync"];
+/// The flag that says so of a mount and of a file system.
+pub(super) const READ_ONLY: &str = "ro";
 /// Flags that change nothing.
 const NEUTRAL: [&str; 2] = ["rw", "defaults"];
 /// Flags that exclude each other.

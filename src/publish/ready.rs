@@ -38,10 +38,14 @@ impl<I: Inventory> Publisher<I> {
         check_kind(&id, &volume, &access.kind)?;
         path::check(&id, &path, &self.shared.roots)?;
         self.learn(&id, &volume, turn).await?;
+        let places = self.shared.places.of(&id);
+        if !volume.began_clean() && !places.iter().any(|place| place.published.staging) {
+            return Err(Error::NotClean { id });
+        }
         let pool = self.pool(&volume);
         Ok(Staging {
             options: options_of(&id, &access.kind, pool.as_ref(), &volume)?,
-            places: self.shared.places.of(&id),
+            places,
             reserved: self.reserved(&id).await?,
             roots: self.shared.roots.clone(),
             access: access.mode,

@@ -2,11 +2,13 @@
 //! a path leads there. Blocks.
 //!
 //! An orchestrator names targets that may lie anywhere. One in a pool's directory would be a volume's own entry; one in
-//! a volume, reached by its path, by a bind mount or by another tenant's target, would change that tenant's data.
+//! a volume, reached by its path, by a bind mount or by another tenant's target, would change that tenant's data. Where
+//! the server may mount beneath some directories only, a mount beneath one of these that shows something else leads out.
 
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Found};
+use super::path::Roots;
 use super::shown::Shown;
 use crate::host::DeviceNumber;
 use crate::host::mount::Spot;
@@ -16,6 +18,8 @@ use crate::volume::{LocalVolume, VolumeId};
 /// What is not a tenant's to mount in.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reserved {
+    /// The directories beneath which it is allowed; none stands for any.
+    pub(super) roots: Roots,
     /// Directories of pools.
     pub(super) pools: Vec<PathBuf>,
     /// Where volumes are, by every path of the administrator's.
@@ -39,9 +43,15 @@ impl Reserved {
     /// Refuses `spot` if it is one of these places, or lies in a pool or a volume.
     pub(super) fn check(&self, id: &VolumeId, spot: &Spot) -> Result<(), Error> {
         let failed = |source| Error::Host { id: id.clone(), source };
-        if self.has(spot.path(), &MountTable::read().map_err(failed)?) {
-            let reason = "it is, or lies in, the directory of a pool or a volume";
-            return Err(Error::Path { id: id.clone(), path: spot.path().to_owned(), reason });
+        let table = MountTable::read().map_err(failed)?;
+        let refused = |reason| Error::Path { id: id.clone(), path: spot.path().to_owned(), reason };
+        if self.has(spot.path(), &table) {
+            return Err(refused("it is, or lies in, the directory of a pool or a volume"));
+        }
+        if !self.roots.is_empty() && !is_on_a_root(spot.path(), &self.roots, &table) {
+            return Err(refused(
+                "a mount on the way leads out of the directory in which this server may mount",
+            ));
         }
         if self.staged.iter().any(|staged| staged == spot.path()) {
             let (id, path) = (id.clone(), spot.path().to_owned());
@@ -68,6 +78,21 @@ impl Reserved {
         let mut volumes = volumes.iter().filter_map(|own| ground(own, table)).chain(published);
         volumes.any(|(on, root)| on == device && inside.starts_with(root))
     }
+}
+
+/// Whether the directory of `path` is on what one of `roots` is on, or on what is mounted at an entry of it, as an agent in
+/// a container has the parts of the kubelet's directory. What is mounted deeper is a volume of somebody's, or what
+/// somebody bound there.
+fn is_on_a_root(path: &Path, roots: &[PathBuf], table: &MountTable) -> bool {
+    let Some(directory) = path.parent() else { return false };
+    let Some(point) = table.around(directory).map(|mount| mount.mount_point.as_path()) else {
+        return false;
+    };
+    let holds = |root: &Path| {
+        let is_of_root = root.starts_with(point) || point.parent() == Some(root);
+        directory.starts_with(root) && is_of_root
+    };
+    roots.iter().any(|root| holds(root) || std::fs::canonicalize(root).is_ok_and(|at| holds(&at)))
 }
 
 fn ground(path: &Path, table: &MountTable) -> Option<Ground> {

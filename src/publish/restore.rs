@@ -56,19 +56,14 @@ impl<I: Inventory> Publisher<I> {
         }
         let task =
             Survey { id: id.clone(), volume: volume.clone(), roots: self.shared.roots.clone() };
+        let recorded = task.recorded();
         let places = match turn.block(LOOK, move || task.places()).await {
-            Err(Error::TooSlow { .. }) => as_recorded(volume),
+            Err(Error::TooSlow { .. }) => recorded,
             places => places?,
         };
         self.shared.places.learn(id, places);
         Ok(())
     }
-}
-
-/// The places that are recorded, without a look at them.
-fn as_recorded(volume: &LocalVolume) -> Vec<Place> {
-    let recorded = volume.status.published.iter().cloned();
-    recorded.map(|published| Place { published, shown: None }).collect()
 }
 
 struct Survey {
@@ -78,11 +73,21 @@ struct Survey {
 }
 
 impl Survey {
+    /// The places that are recorded, without a look at them. One at which nothing may be mounted was never made here, and
+    /// nothing is taken away from there, whatever a record says.
+    fn recorded(&self) -> Vec<Place> {
+        let possible = |published: &&Published| {
+            path::check(&self.id, Path::new(&published.path), &self.roots).is_ok()
+        };
+        let recorded = self.volume.status.published.iter().filter(possible).cloned();
+        recorded.map(|published| Place { published, shown: None }).collect()
+    }
+
     fn places(&self) -> Result<Vec<Place>, Error> {
         let table = MountTable::read();
         let table = table.map_err(|source| Error::Host { id: self.id.clone(), source })?;
         let subject = Subject::open(&self.id, &self.volume).ok();
-        let recorded = as_recorded(&self.volume).into_iter();
+        let recorded = self.recorded().into_iter();
         let form = Form::of(&self.volume);
         let still = |place| still_there(place, form, &table, subject.as_ref());
         let mut places: Vec<_> = recorded.filter_map(still).collect();

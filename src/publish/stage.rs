@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::Error;
-use super::options::Options;
+use super::options::{Options, READ_ONLY};
 use super::places::Place;
 use super::plan::{self, Plan, Prepare, Wanted};
 use super::reserved::Reserved;
@@ -82,7 +82,7 @@ impl Staging {
         let Some(fs_type) = fs_type else {
             return make_all(steps, &spot).map_err(|e| self.host(e));
         };
-        let mount = self.mount(&subject, fs_type, &self.options.flags.filesystem())?;
+        let mount = self.mount(&subject, fs_type, &self.filesystem_flags())?;
         let attributes = self.attributes(subject.form).with_all(self.options.pool);
         carry_out(steps, &spot, seen, attributes, mount).map_err(|e| self.host(e))
     }
@@ -124,6 +124,16 @@ impl Staging {
             }
             _ => self.options.flags.attributes(),
         }
+    }
+
+    /// Flags of the file system itself. What is for readers only has none that writes, by whichever mount: a container
+    /// runtime binds a target anew, and not with its flags.
+    fn filesystem_flags(&self) -> Vec<&'static str> {
+        let mut flags = self.options.flags.filesystem();
+        if self.access == AccessMode::SingleNodeReaderOnly && !flags.contains(&READ_ONLY) {
+            flags.push(READ_ONLY);
+        }
+        flags
     }
 
     fn place(&self, at: &At) -> Result<Place, Error> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::shown::{Form, Subject};
-use super::{LOOK, Publisher, path};
+use super::{LOOK, Publisher, path, path::Roots};
 use crate::host::mount::{Kind, Seen, canonical, usage};
 use crate::host::mountinfo::MountTable;
 use crate::host::{self, Errno};
@@ -42,7 +42,8 @@ impl<I: Inventory> Publisher<I> {
         let turn = self.look(id, path).await?;
         let volume = self.find(id).await?;
         let staging = self.staging_of(id, &volume);
-        let at = At { id: id.clone(), volume, path: path.to_owned(), staging };
+        let roots = self.shared.roots.clone();
+        let at = At { id: id.clone(), volume, path: path.to_owned(), staging, roots };
         turn.block(LOOK, move || at.stats()).await
     }
 }
@@ -54,6 +55,8 @@ pub(super) struct At {
     pub(super) path: PathBuf,
     /// Where it is staged, as far as is known.
     pub(super) staging: Option<PathBuf>,
+    /// Where it may be.
+    pub(super) roots: Roots,
 }
 
 impl At {
@@ -77,7 +80,10 @@ impl At {
     /// for the volume at its staging path, that is the volume's source.
     pub(super) fn verified(&self) -> Result<(Subject, Seen), Error> {
         let not_here = || Error::NotHere { id: self.id.clone(), path: self.path.clone() };
-        if !self.path.is_absolute() {
+        // A device's node is the same wherever it is named.
+        let is_node = Form::of(&self.volume) == Form::Node;
+        let may_be = is_node || path::check(&self.id, &self.path, &self.roots).is_ok();
+        if !self.path.is_absolute() || !may_be {
             return Err(not_here());
         }
         let subject = Subject::open(&self.id, &self.volume)?;

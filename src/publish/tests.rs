@@ -2,7 +2,9 @@
 
 mod devices;
 mod directories;
+mod edited;
 mod ownership;
+mod read_only;
 mod recovery;
 mod refusals;
 mod repeats;

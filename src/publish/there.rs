@@ -37,12 +37,12 @@ impl<I: Inventory> Publisher<I> {
         let recorded = put.staging.clone();
         let expected = if named { expected } else { put };
         let turn = self.look(id, volume.status.path.as_ref()).await?;
-        let (id, volume) = (id.clone(), volume);
+        let (id, roots) = (id.clone(), self.shared.roots.clone());
         let look = move || {
             Subject::open(&id, &volume)?;
             let is_there = |path: PathBuf| {
                 let (id, volume, staging) = (id.clone(), volume.clone(), recorded.clone());
-                let at = At { id, volume, path, staging };
+                let at = At { id, volume, path, staging, roots: roots.clone() };
                 match at.verified() {
                     Ok(_) => Ok(None),
                     Err(Error::NotHere { path, .. }) => Ok(Some(path)),

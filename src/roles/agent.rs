@@ -40,11 +40,24 @@ pub(super) struct Agent<I> {
 }
 
 /// Where volumes are mounted for tenants.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mounts {
     /// Beneath these directories only; anywhere if there are none.
     pub(super) roots: Vec<PathBuf>,
     /// Beneath these, whatever is mounted is a tenant's.
     pub(super) tenants: Vec<PathBuf>,
+}
+
+impl Mounts {
+    /// Beneath `roots` only, `tenants` being those where there are none; each as it is named and as the kernel names it.
+    pub(super) fn beneath(roots: &[PathBuf], tenants: &[PathBuf]) -> Self {
+        let resolved = |path: &PathBuf| std::fs::canonicalize(path).ok();
+        let both = |paths: &[PathBuf]| -> Vec<PathBuf> {
+            let links = paths.iter().filter_map(resolved).filter(|path| !paths.contains(path));
+            paths.iter().cloned().chain(links).collect()
+        };
+        Self { roots: both(roots), tenants: both(tenants) }
+    }
 }
 
 impl<I: Inventory> Agent<I> {
@@ -83,6 +96,12 @@ impl<I: Inventory> Agent<I> {
             cleaner,
             discovery,
         }
+    }
+
+    /// Has the wipes run no program that this node's pools do not have.
+    pub(super) fn with_own_programs(mut self) -> Self {
+        self.cleaner = self.cleaner.only_programs_of(self.pools.subscribe());
+        self
     }
 
     /// Has the discovery record which Node object this agent serves.

@@ -21,6 +21,7 @@ use crate::inventory::replica::Replica;
 use crate::kubelet;
 use crate::observe::http;
 use crate::pool::Loaded;
+use crate::volume::Premises;
 
 type Ledger = Replica<Kubernetes>;
 
@@ -34,8 +35,15 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
     let config = kube::Config::infer().await.context("there is no way to an API server")?;
     let client = Client::try_from(config.clone())?;
     let scope = Scope::Node(options.node.clone());
-    let inventory =
-        Replica::new(ledger.clone(), Kubernetes::open(config, &options.namespace, scope)?);
+    let mounts = mounts(&options);
+    let directories = pools.values().map(|pool| (pool.name.clone(), pool.path.clone()));
+    let premises = Premises {
+        node: options.node.clone(),
+        pools: directories.collect(),
+        tenants: mounts.tenants.clone(),
+    };
+    let remote = Kubernetes::open(config, &options.namespace, scope)?;
+    let inventory = Replica::new(ledger.clone(), remote).believing(premises);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         node = %options.node,
@@ -63,10 +71,9 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
         }
     }
     let own_node = OwnNode::new(client.clone(), options.node.clone());
-    let kubelets = vec![options.kubelet_dir.clone()];
-    let mounts = Mounts { roots: kubelets.clone(), tenants: kubelets };
     let agent = Agent::new(&options.agent, options.node.clone(), inventory, pools, mounts)
-        .of_node(own_node.uid());
+        .of_node(own_node.uid())
+        .with_own_programs();
     agent.restore().await?;
     agent.start(&mut tasks);
     serve(&mut tasks, &agent, &options, socket);
@@ -84,6 +91,12 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
     let ended = tasks.run_until_signal().await;
     ledger.close().await;
     ended
+}
+
+/// Beneath the kubelet's directory and nowhere else, whatever a call names.
+fn mounts(options: &NodeOptions) -> Mounts {
+    let kubelet = [options.kubelet_dir.clone()];
+    Mounts::beneath(&kubelet, &kubelet)
 }
 
 /// Starts the server, which is ready for the kubelet's calls once everything has been found.
@@ -169,7 +182,22 @@ fn both(
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::{Arguments, Command};
+
+    #[test]
+    fn a_node_mounts_beneath_the_kubelets_directory_and_nowhere_else_by_default() {
+        let arguments =
+            ["berth", "node", "--config", "/pools.yaml", "--state", "/state", "--node", "a"];
+        let Command::Node(options) = Arguments::parse_from(arguments).command else { panic!() };
+
+        let Mounts { roots, tenants } = mounts(&options);
+
+        assert_eq!(roots.first(), Some(&"/var/lib/kubelet".into()));
+        assert_eq!(roots, tenants);
+    }
 
     #[tokio::test]
     async fn an_agent_is_ready_while_its_volumes_are_found_and_the_kubelet_knows_it() {

@@ -29,7 +29,7 @@ pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
         "starting"
     );
     tell(&report);
-    let mounts = Mounts { tenants: options.tenants_beneath(), roots: options.mount_roots.clone() };
+    let mounts = Mounts::beneath(&options.mount_roots, &options.tenants_beneath());
     let agent = Agent::new(&options.agent, node, inventory.clone(), pools, mounts);
     agent.restore().await?;
 

@@ -1,4 +1,6 @@
 //! Volumes in the states that tests start from. Each function's name is the state.
+#![allow(clippy::unwrap_used, reason = "only tests and checks have it")]
+#![cfg_attr(fuzzing, allow(dead_code, reason = "the checks need some of it"))]
 
 use jiff::Timestamp;
 

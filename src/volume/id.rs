@@ -186,7 +186,7 @@ impl VolumeName {
     ///
     /// The readable parts are cut to fit and cleaned to legal characters; the hash over node and identity decides.
     pub fn compose(node: &NodeName, pool: &PoolName, entry: &str, identity: &[u8]) -> Self {
-        let hash = short_hash(&[node.as_str().as_bytes(), &[0], identity]);
+        let hash = source_hash(node, identity);
         let entry = legal(entry, 24);
         let pool = legal(pool.as_str(), 24);
         let node =
@@ -194,6 +194,15 @@ impl VolumeName {
         let parts = [node, pool, entry, hash];
         Self(parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("-"))
     }
+
+    /// Whether the name was made for the source on `node` that `identity` tells.
+    pub fn is_of(&self, node: &NodeName, identity: &[u8]) -> bool {
+        self.0.rsplit('-').next() == Some(&source_hash(node, identity))
+    }
+}
+
+fn source_hash(node: &NodeName, identity: &[u8]) -> String {
+    short_hash(&[node.as_str().as_bytes(), &[0], identity])
 }
 
 /// The first 64 bits of the SHA-256 of `parts`, one after the other, in hexadecimal.

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no async; it knows no other module. Every transition is a function in [`transition`], so
 //! that the product, the tests and a model checker run the same ones.
 
+mod adopt;
 mod capacity;
 mod condition;
 mod fingerprint;
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use adopt::Premises;
 pub use capacity::{Bytes, CapacityRange, InvalidBytes, share};
 pub use condition::{CleanReason, Condition, Conditions, HealthReason};
 pub use fingerprint::{DeviceIdentity, FilesystemIdentity, Fingerprint};
@@ -317,6 +319,13 @@ impl fmt::Display for Phase {
     }
 }
 
+impl Spec {
+    /// Whether `other` is of the same volume: what is written once, when it is found, is the same.
+    pub fn is_of_same_volume(&self, other: &Self) -> bool {
+        (&self.node, &self.pool, self.mode) == (&other.node, &other.pool, other.mode)
+    }
+}
+
 impl LocalVolume {
     /// Whether a claim may be given this volume: nobody holds it, it is known clean since its latest tenancy, it is
     /// mounted for nobody, healthy and not cordoned.
@@ -328,6 +337,12 @@ impl LocalVolume {
     /// Whether it is known empty and wiped since its latest tenancy.
     pub fn is_clean(&self) -> bool {
         self.status.clean_for == Some(self.spec.tenancy)
+    }
+
+    /// Whether it was known clean when its tenancy began. A claim needs that; where it is not so, somebody claimed by a
+    /// record that its agent did not write.
+    pub fn began_clean(&self) -> bool {
+        self.status.clean_for.is_some_and(|clean_for| clean_for.next() == self.spec.tenancy)
     }
 
     /// Whether it was present, itself and readable when it was last looked at.
@@ -364,7 +379,7 @@ impl LocalVolume {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ async fn how_far_a_wipe_is_is_recorded_while_it_runs() {
         locks: state.path().to_owned(),
         host: HostNamespace::default(),
         started: Timestamp::now(),
+        programs: Programs::default(),
         progress: Arc::default(),
     };
     job.begin().await.unwrap();
@@ -54,6 +55,7 @@ async fn what_was_found_in_use_is_outdated_once_the_volume_is_recorded_elsewhere
         locks: state.path().to_owned(),
         host: HostNamespace::default(),
         started: Timestamp::now(),
+        programs: Programs::default(),
         progress: Arc::default(),
     };
 

@@ -136,6 +136,8 @@ fn what_is_not_mounted_has_the_code_of_the_nodes_tables() {
             E::WrongDevice { id: id(), path: path(), expected: number, found: number },
             E::NotBlank { id: id(), path: path(), found: "data".into() },
             E::FilesystemGone { id: id(), path: path(), had: "ext4".into() },
+            E::ReadOnly { id: id(), path: path() },
+            E::NotClean { id: id() },
             E::PoolGone { id: id(), pool: pool() },
         ],
     );

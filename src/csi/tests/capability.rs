@@ -99,7 +99,8 @@ async fn what_no_claim_could_be_given_has_no_capacity() {
 
     for (request, has) in [
         (csi::GetCapacityRequest { parameters: pool("fast"), ..Default::default() }, true),
-        (capable(with("ext4", &["ro"])), true),
+        (capable(with("ext4", &["nosuid"])), true),
+        (capable(with("ext4", &["ro"])), false),
         (csi::GetCapacityRequest::default(), false),
         (csi::GetCapacityRequest { parameters: pool("unknown"), ..Default::default() }, false),
         (capable(mounted(Access::MultiNodeMultiWriter)), false),

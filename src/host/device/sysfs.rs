@@ -111,9 +111,7 @@ impl Attributes {
     }
 
     fn uevent(&self, key: &str) -> Option<String> {
-        let text = self.text("uevent")?;
-        let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        value.map(str::to_ascii_lowercase)
+        value_of(&self.text("uevent")?, key)
     }
 
     /// The serial number: an attribute with virtio, NVMe and memory cards, the unit serial number page (SPC-4, 7.8.15)
@@ -133,6 +131,12 @@ fn tidy(bytes: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
+/// The value of `key` in lines of `KEY=VALUE`, in lower case.
+fn value_of(text: &str, key: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.map(str::to_ascii_lowercase)
+}
+
 /// Whether an id tells one device from another. Some firmware answers with zeros, which every unit of it shares.
 fn is_telling(id: &str) -> bool {
     let id = id.rsplit_once('.').map_or(id, |(_, id)| id);
@@ -146,6 +150,21 @@ fn parse_number(text: &str) -> Option<DeviceNumber> {
 
 fn lossy(name: &OsStr) -> String {
     name.to_string_lossy().into_owned()
+}
+
+/// Checks of attributes; see [`crate::hostile`].
+#[cfg(any(test, fuzzing))]
+pub(crate) fn hostile(data: &[u8]) {
+    let Some(text) = tidy(data) else { return };
+    assert_eq!(tidy(text.as_bytes()).as_ref(), Some(&text), "it is tidied twice");
+    assert!(!text.starts_with('\0') && !text.ends_with('\0') && text.len() <= data.len() * 3);
+    if let Some(number) = parse_number(&text) {
+        assert_eq!(parse_number(&number.to_string()), Some(number));
+    }
+    if let Some(uuid) = value_of(&text, "PARTUUID") {
+        assert!(!uuid.contains('\n') && text.to_ascii_lowercase().contains(&uuid));
+    }
+    assert!(!is_telling(&text) || text.chars().any(char::is_alphanumeric));
 }
 
 #[cfg(test)]

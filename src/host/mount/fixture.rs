@@ -26,6 +26,14 @@ pub(crate) fn bind(source: &Path, path: &Path) {
     attach(Detached::clone_of(std::os::fd::AsFd::as_fd(&source), path).unwrap(), path);
 }
 
+/// Bind-mounts `source` at `path` as a container runtime does: anew, and with none of its flags.
+pub(crate) fn bind_anew(source: &Path, path: &Path) {
+    std::fs::create_dir_all(path).unwrap();
+    rustix::mount::mount_bind(source, path).unwrap();
+    let flags = rustix::mount::MountFlags::BIND;
+    rustix::mount::mount_remount(path, flags, c"").unwrap();
+}
+
 /// Bind-mounts the file `source` at `path`, a file that is there.
 pub(crate) fn bind_file(source: &Path, path: &Path) {
     let source = super::Seen::at(source).unwrap();

@@ -360,3 +360,20 @@ impl Contents {
         (Memory::new(self.volumes, self.wipes), self.index)
     }
 }
+
+/// Checks of rows; see [`crate::hostile`].
+#[cfg(any(test, fuzzing))]
+pub(super) fn hostile(data: &[u8]) {
+    let Ok(Row { volume, .. }) = serde_json::from_slice(data) else { return };
+    let (row, mut contents) = (volume.name.as_str(), Contents::at(u64::MAX));
+    assert!(contents.take("another", data).is_err(), "a row stands for another volume");
+    let Ok(()) = contents.take(row, data) else { return };
+    let Some(recorded) = contents.volumes.get(&volume.name) else { panic!("{row} is not there") };
+    let mut again = Contents::at(u64::MAX);
+    let Ok(written) = encoded(recorded) else { panic!("{row} is not written") };
+    assert!(again.take(row, &written).is_ok());
+    assert_eq!(again.volumes, contents.volumes, "another record is read back");
+    // One volume is one row, and one claim one volume.
+    let held = again.index.claims.len();
+    assert_eq!(held, usize::from(volume.spec.claim.is_some()));
+}

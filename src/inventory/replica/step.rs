@@ -1,7 +1,7 @@
 //! What is to be done so that ledger and remote store say the same of one volume. Pure.
 
 use super::super::Recorded;
-use crate::volume::{LocalVolume, Status};
+use crate::volume::{LocalVolume, Spec, Status};
 
 /// One step towards agreement. After it the two are compared again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub(super) enum Step {
     Mourn,
     /// Something was seen, and the remote store learns it.
     Tell(Box<Status>),
-    /// The remote store was set back to an earlier tenancy, as by an old backup. It learns all of it anew.
+    /// The remote store was set back to an earlier tenancy, as by an old backup, or has another node, pool or mode, which
+    /// nobody decides after a volume was found. It learns all of it anew.
     Replace(Box<LocalVolume>),
 }
 
@@ -34,6 +35,11 @@ pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&Recorded>) -> S
         (Some(ledger), None) => Step::Publish(Box::new(ledger.clone())),
         (Some(ledger), Some(remote)) if remote.spec.tenancy < ledger.spec.tenancy => {
             Step::Replace(Box::new(ledger.clone()))
+        }
+        (Some(ledger), Some(remote)) if !remote.spec.is_of_same_volume(&ledger.spec) => {
+            let Spec { node, pool, mode, .. } = ledger.spec.clone();
+            let spec = Spec { node, pool, mode, ..remote.spec.clone() };
+            Step::Replace(Box::new(LocalVolume { spec, ..ledger.clone() }))
         }
         (Some(ledger), Some(remote)) if remote.spec != ledger.spec => Step::Take,
         (Some(ledger), Some(_)) if deleting => Step::Publish(Box::new(ledger.clone())),

@@ -212,7 +212,13 @@ async fn act<R: Inventory>(
         (Step::Adopt, _) => {
             // Only what is there now: what was heard may be from before a removal.
             let now = replica.remote.latest(name).await?;
-            replica.ledger.add(now.volume.clone()).await?;
+            let adopted = replica.adopted(&now.volume);
+            let (told, believed) = (&now.volume.status, &adopted.status);
+            if (&told.path, &told.fingerprint) != (&believed.path, &believed.fingerprint) {
+                warn!(volume = %name, path = told.path, fingerprint = %told.fingerprint,
+                    "the inventory's record is not of what this node named so: it is used once it is found here");
+            }
+            replica.ledger.add(adopted).await?;
             info!(volume = %name, "taken into the node's ledger from the inventory");
             Ok(Some(now))
         }
@@ -231,7 +237,7 @@ async fn act<R: Inventory>(
             replica.remote.observe(name, remote.version, *status).await.map(Some)
         }
         (Step::Replace(volume), Some(remote)) => {
-            warn!(volume = %name, "the inventory was set back; written anew from the node's ledger");
+            warn!(volume = %name, "the inventory was set back, or made another volume of it; written anew from the node's ledger");
             replica.remote.remove(name, remote.version).await?;
             replica.remote.add(*volume).await.map(Some)
         }

@@ -1,6 +1,8 @@
 //! A replica of an embedded store, which stands for the one that all nodes share: the contract, and what happens when one of
 //! the two is away, lost or set back.
 
+mod edited;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;

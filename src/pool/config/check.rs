@@ -126,7 +126,11 @@ impl Checker<'_> {
             }
         }
         let written = globs.value.iter().map(|glob| glob.value.clone()).collect();
-        (set.build().unwrap_or_default(), written)
+        let set = set.build().unwrap_or_else(|error| {
+            self.wrong(globs, "match", format!("they cannot be matched with: {}", error.kind()));
+            GlobSet::default()
+        });
+        (set, written)
     }
 
     fn accept(&mut self, mode: Mode, kinds: Option<&Spanned<Vec<RawKind>>>) -> Accept {

@@ -38,7 +38,12 @@ pub(in crate::pool) fn glob(text: &str) -> Result<Glob, String> {
     if text.contains('/') {
         return Err(format!("{text:?} has a '/', which no entry's name has"));
     }
-    Glob::new(text).map_err(|error| format!("{text:?} is not a glob: {}", error.kind()))
+    let glob =
+        Glob::new(text).map_err(|error| format!("{text:?} is not a glob: {}", error.kind()))?;
+    // What can be read as a glob may still be too large to match with.
+    let usable = GlobSetBuilder::new().add(glob.clone()).build();
+    usable.map_err(|error| format!("{text:?} cannot be matched with: {}", error.kind()))?;
+    Ok(glob)
 }
 
 /// The set that has every name, and how it is written.

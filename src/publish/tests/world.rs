@@ -150,6 +150,10 @@ impl World {
             Ok::<_, inventory::Error>(crate::volume::Spec { tenancy, ..volume.spec.clone() })
         });
         decided.await.unwrap();
+        let wiped = self.inventory.modify_status(&id.volume, |volume| {
+            Some(Status { clean_for: Some(id.tenancy), ..volume.status.clone() })
+        });
+        wiped.await.unwrap();
         VolumeId { tenancy, ..id.clone() }
     }
 
