@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use super::reload::tell;
-use super::{Ends, Tasks, serve_http, watch_configuration};
+use super::{Ends, Signals, Tasks, serve_http, watch_configuration};
 use crate::claim::Claims;
 use crate::cli::ControllerOptions;
 use crate::cluster::capacity::Capacities;
@@ -32,7 +32,7 @@ struct Parts {
 }
 
 /// Runs the controller until a signal ends it.
-pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
+pub(super) async fn run(options: ControllerOptions, signals: Signals) -> anyhow::Result<()> {
     let Loaded { pools, report } = options.common.pools.sources().load()?;
     let http = http::Server::listen_if_asked(options.common.http.clone()).await?;
     let socket = Socket::listen(&options.common.endpoint)?;
@@ -63,7 +63,7 @@ pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
     watch_configuration(&mut tasks, options.common.pools.sources(), &parts.pools, &parts.metrics);
     serve_http(&mut tasks, http, &parts.metrics, &parts.ready);
     drop(parts);
-    tasks.run_until_signal().await
+    tasks.run_until_signal(signals).await
 }
 
 impl Parts {

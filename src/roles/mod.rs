@@ -25,10 +25,12 @@ use crate::volume::NodeName;
 
 /// Runs a role until a signal ends it.
 pub async fn run(role: Role) -> anyhow::Result<()> {
+    // Before anything else: a start may take long, and one that is interrupted ends as any other life does.
+    let signals = Signals::listen()?;
     match role {
-        Role::Standalone(options) => standalone::run(options).await,
-        Role::Node(options) => node::run(options).await,
-        Role::Controller(options) => controller::run(options).await,
+        Role::Standalone(options) => standalone::run(options, signals).await,
+        Role::Node(options) => node::run(options, signals).await,
+        Role::Controller(options) => controller::run(options, signals).await,
     }
 }
 
@@ -68,11 +70,6 @@ fn serve_http(
         server.serve(metrics, ready, token).await;
         Ok(())
     });
-}
-
-/// The name of the signal that asks to end, once one does: for whoever waits before there are tasks.
-async fn signalled() -> anyhow::Result<&'static str> {
-    Ok(Signals::listen()?.next().await)
 }
 
 /// When a task ends.
@@ -152,8 +149,7 @@ impl Tasks {
 
     /// Runs until a signal asks to end or a task fails, then cancels every task and waits for them. A second signal
     /// stops the wait.
-    pub async fn run_until_signal(mut self) -> anyhow::Result<()> {
-        let mut signals = Signals::listen()?;
+    async fn run_until_signal(mut self, mut signals: Signals) -> anyhow::Result<()> {
         let failure = tokio::select! {
             name = signals.next() => {
                 info!(signal = name, "ending: calls in flight finish, wipes stop at a safe point");
@@ -186,7 +182,7 @@ fn unexpected(ended: Result<Ended, JoinError>) -> anyhow::Error {
     }
 }
 
-/// The signals that end a process.
+/// The signals that ask to end. Those that come before anybody waits for them are kept.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -195,6 +191,8 @@ struct Signals {
 impl Signals {
     fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be listened to");
+        // From here on it ends nothing, also while nobody listens to it: the configuration is read later in any case.
+        drop(listen(SignalKind::hangup())?);
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -222,7 +220,7 @@ mod tests {
             Ok(())
         });
 
-        let error = tasks.run_until_signal().await.unwrap_err();
+        let error = tasks.run_until_signal(Signals::listen().unwrap()).await.unwrap_err();
 
         assert_eq!(error.to_string(), "the scanner ended by itself");
     }
@@ -232,7 +230,7 @@ mod tests {
         let mut tasks = Tasks::default();
         tasks.start("cleaner", Ends::First, |_| async { Err(anyhow!("out of order")) });
 
-        let error = tasks.run_until_signal().await.unwrap_err();
+        let error = tasks.run_until_signal(Signals::listen().unwrap()).await.unwrap_err();
 
         assert_eq!(format!("{error:#}"), "the cleaner failed: out of order");
     }
@@ -244,7 +242,7 @@ mod tests {
         tasks.start("scanner", Ends::Last, |_| async { Ok(()) });
         let began = tokio::time::Instant::now();
 
-        let error = tasks.run_until_signal().await.unwrap_err();
+        let error = tasks.run_until_signal(Signals::listen().unwrap()).await.unwrap_err();
 
         assert_eq!(error.to_string(), "the scanner ended by itself");
         assert_eq!(began.elapsed(), DRAIN);
@@ -271,7 +269,7 @@ mod tests {
             Ok(())
         });
 
-        let _ = tasks.run_until_signal().await;
+        let _ = tasks.run_until_signal(Signals::listen().unwrap()).await;
 
         assert!(seen.await.unwrap(), "the index ended before the call did");
     }

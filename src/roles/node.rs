@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::agent::{Agent, Mounts};
 use super::reload::tell;
-use super::{Ends, Tasks, serve_http, watch_configuration};
+use super::{Ends, Signals, Tasks, serve_http, watch_configuration};
 use crate::cli::{NodeOptions, RegistrationMode};
 use crate::cluster::own_node::OwnNode;
 use crate::cluster::registered::Registered;
@@ -26,7 +26,7 @@ use crate::volume::Premises;
 type Ledger = Replica<Kubernetes>;
 
 /// Runs the agent until a signal ends it.
-pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
+pub(super) async fn run(options: NodeOptions, mut signals: Signals) -> anyhow::Result<()> {
     let Loaded { pools, report } = options.common.pools.sources().load()?;
     let http = http::Server::listen_if_asked(options.common.http.clone()).await?;
     let socket = Socket::listen(&options.common.endpoint)?;
@@ -64,8 +64,8 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
         info!("the ledger is empty: waiting for what the API server knows of this node");
         tokio::select! {
             () = inventory.ready() => {}
-            name = super::signalled() => {
-                info!(signal = name?, "ending before anything was begun");
+            name = signals.next() => {
+                info!(signal = name, "ending before anything was begun");
                 return Ok(());
             }
         }
@@ -88,7 +88,7 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
     watch_configuration(&mut tasks, options.common.pools.sources(), &agent.pools, &agent.metrics);
     serve_http(&mut tasks, http, &agent.metrics, &ready);
     drop((agent, ready));
-    let ended = tasks.run_until_signal().await;
+    let ended = tasks.run_until_signal(signals).await;
     ledger.close().await;
     ended
 }

@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::agent::{Agent, Mounts};
 use super::reload::tell;
-use super::{Ends, Tasks, host_name, serve_http, watch_configuration};
+use super::{Ends, Signals, Tasks, host_name, serve_http, watch_configuration};
 use crate::cli::StandaloneOptions;
 use crate::csi::{ControllerService, IdentityService, Server, Socket};
 use crate::inventory::embedded::Embedded;
@@ -14,7 +14,7 @@ use crate::observe::http;
 use crate::pool::Loaded;
 
 /// Runs the standalone server until a signal ends it.
-pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
+pub(super) async fn run(options: StandaloneOptions, signals: Signals) -> anyhow::Result<()> {
     let Loaded { pools, report } = options.common.pools.sources().load()?;
     let node = options.node.clone().map_or_else(host_name, Ok)?;
     let http = http::Server::listen_if_asked(options.common.http.clone()).await?;
@@ -45,7 +45,7 @@ pub async fn run(options: StandaloneOptions) -> anyhow::Result<()> {
     watch_configuration(&mut tasks, options.common.pools.sources(), &agent.pools, &agent.metrics);
     serve_http(&mut tasks, http, &agent.metrics, &agent.ready);
     drop(agent);
-    let ended = tasks.run_until_signal().await;
+    let ended = tasks.run_until_signal(signals).await;
     inventory.close().await;
     ended
 }

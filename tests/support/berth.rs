@@ -67,7 +67,8 @@ impl Berth {
         Self { child, runtime, channel, log }
     }
 
-    fn wait_ready(&self) {
+    /// Waits until the server says that it is ready.
+    pub fn wait_ready(&self) {
         self.wait_for("the server to be ready", |berth| {
             let mut client = IdentityClient::new(berth.channel.clone());
             let answer = berth.runtime.block_on(client.probe(ProbeRequest {}));

@@ -1,0 +1,44 @@
+//! One life of a server under steady load: at its end it uses what it used when it had warmed up.
+
+use std::time::Duration;
+
+use crate::footprint::Footprint;
+use crate::server::{Server, wait_for};
+use crate::storm;
+use crate::town::Soak;
+
+/// Stretches of load of equal length; the first is for warming up.
+const STRETCHES: u32 = 3;
+
+/// Steady load for as long as `load`; then everybody leaves, and the server ends.
+pub fn last(soak: &mut Soak, load: Duration) {
+    let mut server = Server::spawn(&soak.host);
+    server.wait_ready(&soak.calls.runtime);
+    let one = load / STRETCHES;
+    let mut used: Vec<Footprint> = Vec::new();
+    for _ in 0..STRETCHES {
+        soak.live(|host, town, dice, stop| {
+            storm::live(host, town, dice, &server, &|lived| stop() || lived >= one);
+        });
+        soak.rest(&server);
+        let now = at_rest(&server, used.last());
+        println!("{now}, {} volumes held", soak.held());
+        used.push(now);
+    }
+    soak.empty(&server);
+    println!("{} when everybody has left", at_rest(&server, used.last()));
+    server.stop();
+}
+
+/// What a server uses that rests: descriptors of calls are closed, and threads that did them have ended.
+fn at_rest(server: &Server, before: Option<&Footprint>) -> Footprint {
+    wait_for("descriptors to be what they were", || {
+        let now = Footprint::of(server.pid());
+        match before {
+            Some(before) if before.descriptors != now.descriptors => {
+                Err(format!("{:?} after {:?}", now.descriptors, before.descriptors))
+            }
+            _ => Ok(now),
+        }
+    })
+}
