@@ -21,7 +21,9 @@ use crate::causes;
 use crate::host::namespace::HostNamespace;
 use crate::host::priority;
 use crate::inventory::{Inventory, Recorded};
-use crate::volume::{Bytes, CleanPolicy, Cleaning, Fingerprint, LocalVolume, Remount, VolumeName};
+use crate::volume::{
+    Bytes, CleanMethod, CleanPolicy, Cleaning, Fingerprint, LocalVolume, Remount, VolumeName,
+};
 
 /// How often the progress of a wipe is recorded.
 const REPORT: Duration = Duration::from_secs(3);

@@ -51,8 +51,9 @@ impl LoopDevice {
 
     /// Gives the device sectors of `bytes`, a power of two from 512 to 4096.
     pub fn set_sector(&self, bytes: i32) -> Result<()> {
+        let device = open(&self.path)?;
         // SAFETY: the request takes an integer; the descriptor is open.
-        let set = unsafe { ioctl::loop_set_block_size(self.device.as_raw_fd(), bytes) };
+        let set = unsafe { ioctl::loop_set_block_size(device.as_raw_fd(), bytes) };
         set.map(drop).map_err(errno).map_err(Error::of("ioctl(LOOP_SET_BLOCK_SIZE)", &self.path))
     }
 
