@@ -95,16 +95,7 @@ impl<I: Inventory> Cleaner<I> {
     /// Wipes what is due, until `cancel`; then the wipes under way stop at a safe point and it returns.
     pub async fn run(&self, cancel: CancellationToken) {
         let (ended, results) = mpsc::channel(self.options.concurrency.max(1));
-        let queue = Queue {
-            cleaner: self,
-            volumes: BTreeMap::new(),
-            attempts: BTreeMap::new(),
-            running: BTreeMap::new(),
-            line: Line::default(),
-            mounts: Mounts::watch(self.host),
-            ended,
-        };
-        queue.run(results, cancel).await;
+        Queue::new(self, ended).run(results, cancel).await;
     }
 }
 
@@ -119,7 +110,19 @@ struct Queue<'a, I> {
     ended: mpsc::Sender<Ended>,
 }
 
-impl<I: Inventory> Queue<'_, I> {
+impl<'a, I: Inventory> Queue<'a, I> {
+    fn new(cleaner: &'a Cleaner<I>, ended: mpsc::Sender<Ended>) -> Self {
+        Self {
+            cleaner,
+            volumes: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            running: BTreeMap::new(),
+            line: Line::default(),
+            mounts: Mounts::watch(cleaner.host),
+            ended,
+        }
+    }
+
     async fn run(mut self, mut results: mpsc::Receiver<Ended>, cancel: CancellationToken) {
         let mut events = self.cleaner.inventory.watch();
         loop {
@@ -146,6 +149,7 @@ impl<I: Inventory> Queue<'_, I> {
                 for recorded in all {
                     self.learn(recorded);
                 }
+                self.attempts.retain(|name, _| self.volumes.contains_key(name));
             }
             Event::Applied(recorded) => self.learn(*recorded),
             Event::Removed(name, _) => {
@@ -209,8 +213,11 @@ impl<I: Inventory> Queue<'_, I> {
             _ => Some(Attempts::failed(before, order, now)),
         };
         match tried {
-            Some(tried) => drop(self.attempts.insert(name.clone(), tried)),
-            None => drop(self.attempts.remove(&name)),
+            // Of one that is gone meanwhile nothing is kept.
+            Some(tried) if self.volumes.contains_key(&name) => {
+                self.attempts.insert(name.clone(), tried);
+            }
+            _ => drop(self.attempts.remove(&name)),
         }
         match recorded {
             Ok(recorded) => self.learn(recorded),

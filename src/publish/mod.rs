@@ -191,7 +191,9 @@ impl<I: Inventory> Publisher<I> {
         if !staged {
             self.shared.places.clear(&id);
         }
-        self.record(&id).await
+        self.record(&id).await?;
+        self.shared.places.forget(&id);
+        Ok(())
     }
 
     /// What is needed to take a volume away, whichever tenancy it is in now and whether or not it is still recorded.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth::csi::proto::csi_v1 as csi;
 use csi::controller_client::ControllerClient;
@@ -16,6 +16,9 @@ use crate::support::requests;
 
 /// Longer than any call may take here: no device hangs.
 const HUNG: Duration = Duration::from_secs(90);
+
+/// How long a caller rests whose server is away.
+const REST: Duration = Duration::from_millis(50);
 
 /// Why a call did not do what it was asked.
 #[derive(Debug)]
@@ -48,7 +51,13 @@ impl Calls {
         match answer.expect("a call hangs") {
             Ok(response) => Ok(response.into_inner()),
             // Made by the client, from a connection that was lost.
-            Err(status) if std::error::Error::source(&status).is_some() => Err(Failed::NoAnswer),
+            Err(status) if std::error::Error::source(&status).is_some() => {
+                let began = Instant::now();
+                while began.elapsed() < REST {
+                    std::thread::sleep(REST / 10);
+                }
+                Err(Failed::NoAnswer)
+            }
             Err(status) => Err(Failed::Refused(status)),
         }
     }

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use crate::support::{Host, berth::endpoint};
 
 /// How long anything may take. It only bounds a failure.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -51,6 +51,7 @@ impl Server {
             .arg(endpoint(host))
             .arg("--mount-root")
             .arg(host.path("kubelet"))
+            .args(["--wipes", "8"])
             .env("BERTH_NODE", "node-a")
             .stderr(log)
             .spawn()

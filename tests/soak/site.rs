@@ -126,11 +126,11 @@ pub fn whole(host: &Host) -> String {
     format!("pools:\n{}{}", pools.concat(), line(host, VISITORS, "*", "accept: [mount]"))
 }
 
-/// One that offers less, or otherwise; or that is none.
+/// One that is refused.
+pub const BROKEN: &str = "pools: {plain: {path: /nowhere, clen: 1}}";
+
+/// One that offers less, or otherwise.
 pub fn other(host: &Host, dice: &mut Dice) -> String {
-    if dice.chance(10) {
-        return "pools: {plain: {path: /nowhere, clen: 1}}".to_owned();
-    }
     let mut text = String::from("pools:\n");
     for (pool, kind, _, settings) in POOLS {
         let more = ["", ", mountOptions: [nosuid, nodev]", ", newVolumes: requireEmpty"];

@@ -10,6 +10,9 @@ use crate::town::Soak;
 /// Stretches of load of equal length; the first is for warming up.
 const STRETCHES: u32 = 3;
 
+/// The most threads of a server that rests: those that block are ended when they have had nothing to do for some seconds.
+const THREADS: usize = 16;
+
 /// Steady load for as long as `load`; then everybody leaves, and the server ends.
 pub fn last(soak: &mut Soak, load: Duration) {
     let mut server = Server::spawn(&soak.host);
@@ -32,13 +35,12 @@ pub fn last(soak: &mut Soak, load: Duration) {
 
 /// What a server uses that rests: descriptors of calls are closed, and threads that did them have ended.
 fn at_rest(server: &Server, before: Option<&Footprint>) -> Footprint {
-    wait_for("descriptors to be what they were", || {
+    wait_for("descriptors and threads to be what they were", || {
         let now = Footprint::of(server.pid());
-        match before {
-            Some(before) if before.descriptors != now.descriptors => {
-                Err(format!("{:?} after {:?}", now.descriptors, before.descriptors))
-            }
-            _ => Ok(now),
+        let differs = before.is_some_and(|before| before.descriptors != now.descriptors);
+        if differs || now.threads > THREADS {
+            return Err(format!("{now:?} after {before:?}"));
         }
+        Ok(now)
     })
 }

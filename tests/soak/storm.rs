@@ -24,6 +24,7 @@ pub fn rage(soak: &mut Soak, load: Duration) {
         soak.live(|host, town, dice, stop| {
             storm(host, town, dice, &|began| stop() || began >= one)
         });
+        configure(&soak.host, &site::whole(&soak.host));
         let mut server = Server::spawn(&soak.host);
         server.wait_ready(&soak.calls.runtime);
         soak.rest(&server);
@@ -35,12 +36,14 @@ pub fn rage(soak: &mut Soak, load: Duration) {
 fn storm(host: &Host, town: &Town, dice: &mut Dice, is_over: &dyn Fn(Duration) -> bool) {
     let began = Instant::now();
     while !is_over(began.elapsed()) {
+        configure(host, &site::other(host, dice));
         let server = Server::spawn(host);
         // Some do not live to be ready.
         let most = if dice.chance(25) { 400 } else { 6000 };
         let life = Duration::from_millis(dice.roll(most));
         live(host, town, dice, &server, &|lived| lived >= life || is_over(began.elapsed()));
-        if dice.chance(60) {
+        // Most end as in a power cut.
+        if town.facts.of(Fact::Kills) <= 2 * town.facts.of(Fact::Terminations) {
             server.kill();
             town.facts.count(Fact::Kills);
         } else {
@@ -64,7 +67,11 @@ pub fn live(
         while !is_over(began.elapsed()) && began.elapsed() < pause {
             sleep(LOOK);
         }
-        let text = if dice.chance(40) { site::whole(host) } else { site::other(host, dice) };
+        let text = match dice.roll(10) {
+            0 => site::BROKEN.to_owned(),
+            1..5 => site::whole(host),
+            _ => site::other(host, dice),
+        };
         configure(host, &text);
         town.facts.count(Fact::Reloads);
         // Without the signal it is seen within some seconds.

@@ -56,6 +56,8 @@ pub struct Town {
     /// The orchestrator's directory.
     pub kubelet: PathBuf,
     pub facts: Facts,
+    /// Whether this machine lets ext4 be grown: with CAP_SYS_RESOURCE, which a container may lack.
+    pub may_grow: bool,
     /// Every id that was ever given, and the name that it was given to.
     pub given: Mutex<HashMap<String, String>>,
 }
@@ -315,10 +317,12 @@ impl Tenant {
                 assert!(units > 0, "{self:?} has no statistics");
                 Fact::Stats
             }),
-            90..95 => calls.expand(&id, &target, self.capacity, raw).map(|capacity| {
-                assert!(capacity >= self.capacity, "{self:?} has shrunk to {capacity}");
-                Fact::Expansions
-            }),
+            90..95 if self.kind != Kind::Device || town.may_grow => {
+                calls.expand(&id, &target, self.capacity, raw).map(|capacity| {
+                    assert!(capacity >= self.capacity, "{self:?} has shrunk to {capacity}");
+                    Fact::Expansions
+                })
+            }
             _ => calls.look_around(self.pool).map(|()| Fact::Checks),
         };
         match done {

@@ -58,6 +58,7 @@ impl Soak {
         let town = Town {
             kubelet: host.path("kubelet"),
             facts: Facts::default(),
+            may_grow: has_capability(24),
             given: std::sync::Mutex::default(),
         };
         configure(&host, &site::whole(&host));
@@ -190,4 +191,11 @@ fn or_stop(stop: &AtomicBool, work: impl FnOnce()) {
         stop.store(true, Ordering::Relaxed);
         resume_unwind(panic);
     }
+}
+
+/// Whether this process has the capability of this number (capabilities(7)).
+fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap() & (1 << number) != 0
 }

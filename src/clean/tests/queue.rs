@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use super::super::CleanPolicy;
+use super::super::queue::{self, Attempts};
+use super::super::{CleanPolicy, Event, Instant, Queue, mpsc};
 use super::world::in_world;
 use crate::host::mount::fixture::{Disk, bind, mount, unmount};
 use crate::inventory::Inventory;
@@ -146,5 +147,32 @@ fn an_end_does_not_wait_for_a_device_that_hangs() {
         assert!(!world.volume(&name).await.is_claimable());
         // The thread that was left gives the lock back when the device answers.
         world.cleaned(&name).await;
+    });
+}
+
+#[test]
+fn nothing_is_kept_of_a_volume_that_is_gone() {
+    in_world(async |world| {
+        let path = world.base.join("v1");
+        fs::create_dir(&path).unwrap();
+        let name = world.released(&path, Mode::Filesystem, CleanMethod::Delete).await;
+        let recorded = world.inventory.get(&name).await.unwrap();
+        let cleaner = world.cleaner();
+        let (ended, mut results) = mpsc::channel(1);
+        let mut queue = Queue::new(&cleaner, ended);
+
+        queue.apply(Event::Reset(vec![recorded.clone()]));
+        world.inventory.remove(&name, recorded.version).await.unwrap();
+        // Its wipe, which has just begun, finds that there is no such volume.
+        queue.act();
+        queue.apply(Event::Removed(name.clone(), recorded.version));
+        queue.settle(results.recv().await.unwrap()).await;
+        let while_it_was_wiped = queue.attempts.clone();
+        let order = queue::order(&recorded.volume).unwrap();
+        queue.attempts.insert(name, Attempts::failed(None, order, Instant::now()));
+        queue.apply(Event::Reset(Vec::new()));
+
+        assert!(while_it_was_wiped.is_empty(), "{while_it_was_wiped:?}");
+        assert!(queue.attempts.is_empty(), "{:?}", queue.attempts);
     });
 }

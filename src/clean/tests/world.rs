@@ -90,15 +90,19 @@ impl World {
     /// Starts a cleaner; it ends with the token.
     pub(super) fn clean(&self) -> (CancellationToken, tokio::task::JoinHandle<()>) {
         let cancel = CancellationToken::new();
+        let cleaner = self.cleaner();
+        let token = cancel.clone();
+        (cancel, tokio::spawn(async move { cleaner.run(token).await }))
+    }
+
+    pub(super) fn cleaner(&self) -> Cleaner<Embedded> {
         let cleaner = Cleaner::new(
             self.inventory.clone(),
             "node-a".parse().unwrap(),
             Metrics::default(),
             CleanerOptions { concurrency: 2, locks: self.locks.path().to_owned() },
         );
-        let cleaner = cleaner.on_host(self.host.get());
-        let token = cancel.clone();
-        (cancel, tokio::spawn(async move { cleaner.run(token).await }))
+        cleaner.on_host(self.host.get())
     }
 
     /// Waits until `condition` holds of a volume.
