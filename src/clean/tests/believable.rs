@@ -17,10 +17,17 @@ use crate::host::mount::fixture::{Disk, bind, mount, tmpfs};
 use crate::inventory::Inventory;
 use crate::volume::{CleanMethod, CleanReason, Mode, Verified, VolumeName, WipeRecord, WipeResult};
 
-/// What a tenant has on every place of a device: each 16 bytes say where they are.
+/// What a tenant has on every place of a device: each 16 bytes say in which block they are.
 pub(super) fn pattern(size: usize) -> Vec<u8> {
-    (0..size / 16).flat_map(|place| format!("tenant{place:010}").into_bytes()).collect()
+    let mut bytes = Vec::with_capacity(size + BLOCK);
+    for block in 0..size.div_ceil(BLOCK) {
+        bytes.extend_from_slice(format!("tenant{block:010}").repeat(BLOCK / 16).as_bytes());
+    }
+    bytes.truncate(size);
+    bytes
 }
+
+const BLOCK: usize = 4096;
 
 /// Where something of [`pattern`] is left: the first word of it, at whatever offset.
 pub(super) fn tenants(bytes: &[u8]) -> Option<usize> {

@@ -1,6 +1,7 @@
 //! The Kubernetes store against a real API server: the contract of all stores, and what only this one promises.
 
 mod claims;
+mod events;
 mod objects;
 mod outage;
 mod proxy;
