@@ -2,7 +2,7 @@
 //!
 //! [`Cleaner`] watches its node's volumes and acts on what is recorded and on nothing else, so that an agent that starts
 //! after a crash knows what to do next ([`queue`] decides, purely). Each wipe has a thread of its own with idle I/O
-//! priority, and at most `concurrency` run at once: a device that hangs keeps its own place and no other. Before
+//! priority, and at most `concurrency` run at once; one that hangs keeps its thread and no place. Before
 //! anything is touched the source is verified and must be unused ([`wipe`]); the ways to wipe are [`delete`],
 //! [`reformat`], [`block`] and [`command`], and [`verify`] reads back.
 
@@ -49,6 +49,10 @@ pub use error::Error;
 
 /// How long wipes have to stop when the process ends.
 const STOP: Duration = Duration::from_secs(10);
+/// How long a wipe may get nowhere, unless it is said otherwise, before it counts as one that hangs.
+pub const HANGING: Duration = Duration::from_mins(1);
+/// Wipes that may hang beside those that run; each keeps a thread.
+const MOST_HANGING: usize = 64;
 /// How long changes of the mounts are gathered.
 const MOMENT: Duration = Duration::from_millis(50);
 
@@ -57,6 +61,8 @@ const MOMENT: Duration = Duration::from_millis(50);
 pub struct CleanerOptions {
     /// How many wipes run at once; at least one does.
     pub concurrency: usize,
+    /// How long a wipe may get nowhere before others take its place.
+    pub patience: Duration,
     /// The directory, of this agent alone, for the files that keep a wipe from running beside one that an agent before
     /// this one began. It has to outlive the agent.
     pub locks: PathBuf,
@@ -172,6 +178,10 @@ impl<'a, I: Inventory> Queue<'a, I> {
             if let Some(worker) = self.running.get(&name) {
                 worker.stop_unless_due(&recorded.volume);
             }
+            let known = self.volumes.get(&name).map(|known| &known.volume);
+            if known.is_some_and(|known| queue::is_well_again(known, &recorded.volume)) {
+                self.attempts.remove(&name);
+            }
             self.volumes.insert(name, recorded);
         }
     }
@@ -189,13 +199,25 @@ impl<'a, I: Inventory> Queue<'a, I> {
                 Next::Wait(until) => wake = wake.min(until),
             }
         }
-        let places = self.cleaner.options.concurrency.max(1).saturating_sub(self.running.len());
+        let (taken, look) = self.places_taken(clock.now);
+        wake = look.map_or(wake, |look| look.min(wake));
+        let places = self.cleaner.options.concurrency.max(1).saturating_sub(taken);
         for name in self.line.take(due.keys().cloned().collect(), places, clock.now) {
             let Some((recorded, policy)) = due.remove(&name) else { continue };
             let worker = Worker::start(self.cleaner, recorded, policy, self.ended.clone());
             self.running.insert(name, worker);
         }
         wake
+    }
+
+    /// How many wipes keep a place, and when that has to be looked at again. One that hangs keeps none, so that a device
+    /// with several volumes, or several such devices, do not stop the wipes of all others.
+    fn places_taken(&mut self, now: Instant) -> (usize, Option<Instant>) {
+        let patience = self.cleaner.options.patience;
+        let ends: Vec<_> =
+            self.running.values_mut().map(|worker| worker.hangs_from(now, patience)).collect();
+        let hanging = ends.iter().filter(|end| **end <= now).count().min(MOST_HANGING);
+        (self.running.len() - hanging, ends.into_iter().filter(|end| *end > now).min())
     }
 
     /// Takes up what a wipe ended with.

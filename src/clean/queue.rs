@@ -85,6 +85,11 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
     first.saturating_mul(1 << (times - 1).min(16)).min(longest)
 }
 
+/// Whether what is learnt of a volume ends the wait after a failure: what was ill with it may have been the reason.
+pub(super) fn is_well_again(known: &LocalVolume, learnt: &LocalVolume) -> bool {
+    learnt.is_healthy() && !known.is_healthy()
+}
+
 /// What is due of a volume; absent where nothing is.
 pub(super) fn order(volume: &LocalVolume) -> Option<Order> {
     let policy = volume.spec.clean.clone().filter(|_| volume.needs_cleaning())?;
@@ -229,6 +234,20 @@ mod tests {
             failed = Attempts::failed(Some(&failed), order(&volume).unwrap(), now);
             assert_eq!(failed.times, 1);
         }
+    }
+
+    #[test]
+    fn a_wait_ends_when_a_volume_is_well_again_and_with_no_other_change() {
+        let ill = |is_ill: bool| {
+            let mut volume = released();
+            volume.status.conditions.healthy.status = !is_ill;
+            volume
+        };
+
+        let ends = |was: bool, is: bool| is_well_again(&ill(was), &ill(is));
+
+        assert!(ends(true, false));
+        assert!(!ends(true, true) && !ends(false, false) && !ends(false, true));
     }
 
     #[tokio::test]

@@ -38,6 +38,8 @@ const HANGS: &str = "; it has made no progress for minutes: check the device, an
 pub(super) struct Worker {
     progress: Arc<Progress>,
     order: Order,
+    /// How far it was when it was looked at last, and since when it has been no further.
+    seen: ((u64, u64), Instant),
 }
 
 impl Worker {
@@ -65,7 +67,21 @@ impl Worker {
             // Whoever waited for it is gone only when the process ends.
             let _ = ended.send(job.run().await).await;
         });
-        Self { progress, order }
+        Self { progress, order, seen: ((0, 0), Instant::now()) }
+    }
+
+    /// When it will have got nowhere for `patience`, as far as is known at `now`. Of a program nothing is seen before its
+    /// time is up.
+    pub(super) fn hangs_from(&mut self, now: Instant, patience: Duration) -> Instant {
+        let so_far = self.progress.so_far();
+        if so_far != self.seen.0 {
+            self.seen = (so_far, now);
+        }
+        let quiet = match &self.order.1.method {
+            CleanMethod::Command { timeout, .. } => Duration::from_secs(*timeout),
+            _ => Duration::ZERO,
+        };
+        self.seen.1 + quiet + patience
     }
 
     /// Stops the wipe if it is not what is due of the volume, as that is recorded by now.

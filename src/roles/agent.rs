@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{Ends, Tasks};
 use crate::claim::Claims;
-use crate::clean::{Cleaner, CleanerOptions};
+use crate::clean::{self, Cleaner, CleanerOptions};
 use crate::cli::AgentOptions;
 use crate::csi::{IdentityService, NodeService, Operations, OperatorService, Server};
 use crate::discover::Discovery;
@@ -76,6 +76,7 @@ impl<I: Inventory> Agent<I> {
             Publisher::new(inventory.clone(), node.clone(), pools.subscribe(), mounts.roots);
         let wipes = CleanerOptions {
             concurrency: options.wipes.into(),
+            patience: clean::HANGING,
             locks: options.state.join("wipes"),
         };
         let cleaner = Cleaner::new(inventory.clone(), node.clone(), metrics.clone(), wipes);

@@ -23,6 +23,9 @@ const ILL: [(&str, HealthReason); 6] = [
     // dm-flakey, all down.
     ("raw-flakey", HealthReason::ReadError),
 ];
+/// Which of them are given back while they are ill, and which are kept.
+const ENDED: [usize; 4] = [0, 1, 2, 4];
+const KEPT: [usize; 2] = [3, 5];
 /// Their pools, and one for the well.
 const POOLS: &str = "\
     raw-hung: {path: /mnt/raw-hung, mode: Block, clean: {method: zero}}, \
@@ -122,9 +125,10 @@ fn live(machine: &Machine, server: &Server<'_>, entry: &str) {
         server.delete(&id).unwrap();
         server.wait_phase(&id, Phase::Available);
     }
-    assert_eq!(server.get("healthz"), "alive\n");
-    assert!(server.get("metrics").contains("berth_"));
-    assert!(server.get("readyz").contains("ready"));
+    for path in ["healthz", "readyz"] {
+        assert!(server.get(path).is_some(), "{path}");
+    }
+    assert!(server.get("metrics").unwrap().contains("berth_volumes"));
 }
 
 #[test]
@@ -139,8 +143,8 @@ fn ill_devices_stop_nothing_of_the_others_say_what_is_wrong_and_are_well_again_w
     let ids = ILL.map(claim);
 
     ward.fall_ill(&machine);
-    // A wipe of each of two kinds hangs, or fails, while the others are wiped.
-    for id in &ids[..2] {
+    // Three wipes hang, which are as many as there are places, and one fails, while the others are wiped.
+    for id in ENDED.map(|place| &ids[place]) {
         server.delete(id).unwrap();
     }
     live(&machine, &server, "first");
@@ -150,7 +154,7 @@ fn ill_devices_stop_nothing_of_the_others_say_what_is_wrong_and_are_well_again_w
         assert_eq!(said.reason, reason, "{said:#?}");
         assert!(said.message.contains(&ill.status.path), "{}", said.message);
     }
-    for id in &ids[2..] {
+    for id in KEPT.map(|place| &ids[place]) {
         let refused = server.publish(id).unwrap_err();
         assert!(![Code::Ok, Code::Internal, Code::Unknown].contains(&refused.code()), "{refused}");
         assert!(refused.message().contains("/mnt/raw-"), "{refused}");
@@ -158,7 +162,7 @@ fn ill_devices_stop_nothing_of_the_others_say_what_is_wrong_and_are_well_again_w
     live(&machine, &server, "second");
     ward.recover(&machine);
 
-    for id in &ids[2..] {
+    for id in KEPT.map(|place| &ids[place]) {
         server.wait_phase(id, Phase::Claimed);
         server.publish(id).unwrap();
         server.unpublish(id).unwrap();

@@ -41,7 +41,7 @@ impl<'a> Server<'a> {
         machine.sh(&format!(
             "mkdir -p /run/berth /state/kubelet\n\
              cat >/etc/pools.yaml <<'END'\npools: {{{pools}}}\nEND\n\
-             setsid berth standalone --config /etc/pools.yaml --state /state/berth --node node-a --rescan 2 --wipes 4 \
+             setsid berth standalone --config /etc/pools.yaml --state /state/berth --node node-a --rescan 2 --wipes 3 \
              --http 127.0.0.1:8080 </dev/null >>/run/berth.log 2>&1 &"
         ));
         Self::connect(machine)
@@ -173,9 +173,13 @@ impl<'a> Server<'a> {
         self.node(async |client| client.node_unstage_volume(unstage).await).map(drop)
     }
 
-    /// What a GET of `path` answers.
-    pub(crate) fn get(&self, path: &str) -> String {
-        self.machine.sh(&format!("wget -q -O - -T 10 http://127.0.0.1:8080/{path}"))
+    /// What a GET of `path` answers, if it is a success.
+    pub(crate) fn get(&self, path: &str) -> Option<String> {
+        let answer = self.machine.sh(&format!(
+            "printf 'GET /{path} HTTP/1.0\\r\\n\\r\\n' | timeout 60 nc 127.0.0.1 8080"
+        ));
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.contains(" 200 ").then(|| body.to_owned())
     }
 }
 

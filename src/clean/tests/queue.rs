@@ -1,7 +1,9 @@
 //! Many volumes, few places, and an end that does not wait for what hangs.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::super::queue::{self, Attempts};
 use super::super::{CleanPolicy, Event, Instant, Queue, mpsc};
@@ -35,7 +37,7 @@ fn many_volumes_are_wiped_though_only_two_at_a_time() {
         }
         let (cancel, running) = world.clean();
         while fs::read_dir(&runs).unwrap().count() < 2 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         fs::write(world.base.join("go"), "").unwrap();
         for name in &names {
@@ -80,6 +82,46 @@ fn volumes_in_use_keep_no_others_waiting_and_a_mount_that_goes_is_noticed_at_onc
         cancel.cancel();
         running.await.unwrap();
     });
+}
+
+#[test]
+fn wipes_that_hang_keep_no_others_waiting() {
+    in_world(async |world| {
+        world.patience.set(Duration::from_millis(50));
+        let mut frozen = Vec::new();
+        // As many as there are places.
+        for number in 0..2 {
+            let disk = Disk::formatted("ext4", 32);
+            let path = world.base.join(format!("a{number}"));
+            mount("ext4", disk.path(), &path);
+            fs::write(path.join("data"), "").unwrap();
+            let name = world.released(&path, Mode::Filesystem, CleanMethod::Delete).await;
+            freeze("--freeze", &path);
+            frozen.push((disk, path, name));
+        }
+        let path = world.base.join("z");
+        fs::create_dir(&path).unwrap();
+        let (cancel, running) = world.clean();
+        for (_, _, name) in &frozen {
+            world.until(name, |volume| volume.status.cleaning.is_some()).await;
+        }
+
+        let other = world.released(&path, Mode::Filesystem, CleanMethod::Delete).await;
+        world.until(&other, LocalVolume::is_claimable).await;
+
+        for (_, path, name) in &frozen {
+            assert!(!world.volume(name).await.is_claimable());
+            freeze("--unfreeze", path);
+            world.until(name, LocalVolume::is_claimable).await;
+        }
+        cancel.cancel();
+        running.await.unwrap();
+    });
+}
+
+/// Runs fsfreeze(8) with `how` on the file system at `path`.
+fn freeze(how: &str, path: &Path) {
+    assert!(Command::new("fsfreeze").arg(how).arg(path).status().unwrap().success());
 }
 
 #[test]
@@ -132,17 +174,14 @@ fn an_end_does_not_wait_for_a_device_that_hangs() {
         mount("ext4", disk.path(), &path);
         let name = world.released(&path, Mode::Filesystem, CleanMethod::Delete).await;
         fs::write(path.join("data"), "").unwrap();
-        let freeze = |how| {
-            assert!(Command::new("fsfreeze").arg(how).arg(&path).status().unwrap().success());
-        };
-        freeze("--freeze");
+        freeze("--freeze", &path);
         let (cancel, running) = world.clean();
         world.until(&name, |volume| volume.status.cleaning.is_some()).await;
 
         cancel.cancel();
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(30), running).await;
+        let ended = tokio::time::timeout(Duration::from_secs(30), running).await;
 
-        freeze("--unfreeze");
+        freeze("--unfreeze", &path);
         ended.expect("the cleaner waits for the device").unwrap();
         assert!(!world.volume(&name).await.is_claimable());
         // The thread that was left gives the lock back when the device answers.

@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) locks: tempfile::TempDir,
     /// Whose namespace the cleaner takes for the host's.
     pub(super) host: Cell<HostNamespace>,
+    /// How long its cleaner lets a wipe get nowhere.
+    pub(super) patience: Cell<Duration>,
     _base: Scratch,
     _state: tempfile::TempDir,
 }
@@ -40,8 +42,9 @@ pub(super) fn in_world(act: impl AsyncFnOnce(&World) + Send) {
             let state = tempfile::tempdir().unwrap();
             let inventory = Embedded::open(state.path()).unwrap();
             let locks = tempfile::tempdir().unwrap();
-            let host = Cell::default();
-            let world = World { base, locks, inventory, host, _base: base_guard, _state: state };
+            let (host, patience) = (Cell::default(), Cell::new(PATIENCE));
+            let (_base, _state) = (base_guard, state);
+            let world = World { base, locks, inventory, host, patience, _base, _state };
             act(&world).await;
         });
     });
@@ -100,7 +103,11 @@ impl World {
             self.inventory.clone(),
             "node-a".parse().unwrap(),
             Metrics::default(),
-            CleanerOptions { concurrency: 2, locks: self.locks.path().to_owned() },
+            CleanerOptions {
+                concurrency: 2,
+                patience: self.patience.get(),
+                locks: self.locks.path().to_owned(),
+            },
         );
         cleaner.on_host(self.host.get())
     }
