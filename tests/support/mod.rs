@@ -11,6 +11,7 @@
 
 pub mod berth;
 pub mod held;
+pub mod inject;
 pub mod requests;
 
 use std::fs::{self, File};
