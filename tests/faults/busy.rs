@@ -17,6 +17,7 @@ fn published(host: &Host) -> (Berth, Injector, String, std::path::PathBuf) {
         injector = Some(one);
         child
     });
+    berth.wait_ready();
     berth.wait_phase("v1", Phase::Available);
     let id = berth.create("pvc-1", "fast", MIB).unwrap().volume_id;
     let target = berth.publish(host, &id).unwrap();

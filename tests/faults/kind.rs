@@ -13,12 +13,14 @@ use crate::support::{Host, MIB, requests};
 
 /// What a tenant leaves, by which the next one would know.
 const SECRET: &[u8] = b"the first tenant's secret";
-/// The size of a volume.
+/// The size of a volume that holds a file system.
 const SIZE: u64 = 16 * MIB;
+/// The size of a raw one, which is read whole again and again.
+const RAW: u64 = 4 * MIB;
 
 /// What a volume is and how it is wiped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A plain directory, emptied.
     Directory,
     /// A mounted tmpfs, emptied.
@@ -35,17 +37,18 @@ pub enum Kind {
 
 impl Kind {
     /// The entry of a pool that is such a volume.
-    pub fn make(self, host: &mut Host) -> PathBuf {
+    pub(crate) fn make(self, host: &mut Host) -> PathBuf {
         match self {
             Self::Directory => host.directory("fast", "v1"),
             Self::Tmpfs => host.tmpfs("fast", "v1", SIZE),
             Self::Reformatted => host.filesystem("ext4", "fast", "v1", SIZE),
-            Self::Formatted | Self::Zeroed | Self::Discarded => host.block("fast", "v1", SIZE),
+            Self::Formatted => host.block("fast", "v1", SIZE),
+            Self::Zeroed | Self::Discarded => host.block("fast", "v1", RAW),
         }
     }
 
     /// The configuration of the pool.
-    pub fn config(self, host: &Host) -> String {
+    pub(crate) fn config(self, host: &Host) -> String {
         let of_pool = match self {
             Self::Directory => "accept: [directory], clean: {method: delete, verify: true}",
             Self::Tmpfs => "accept: [mount], clean: {method: delete}",
@@ -57,24 +60,24 @@ impl Kind {
         format!("pools: {{fast: {{path: {}, {of_pool}}}}}", host.pool("fast").display())
     }
 
-    pub fn is_raw(self) -> bool {
+    pub(crate) fn is_raw(self) -> bool {
         matches!(self, Self::Zeroed | Self::Discarded)
     }
 
-    pub fn capability(self) -> VolumeCapability {
+    pub(crate) fn capability(self) -> VolumeCapability {
         if self.is_raw() { requests::raw() } else { requests::mounted() }
     }
 
     /// Whether the volume is mounted at the staging path.
-    pub fn is_mounted_when_staged(self) -> bool {
+    pub(crate) fn is_mounted_when_staged(self) -> bool {
         self == Self::Formatted
     }
 
     /// A tenant writes at its target.
-    pub fn write(self, target: &Path) {
+    pub(crate) fn write(self, target: &Path) {
         if self.is_raw() {
             let mut device = File::options().write(true).open(target).unwrap();
-            for offset in [0, SIZE / 2 + 512, SIZE - MIB] {
+            for offset in [0, RAW / 2 + 512, RAW - MIB] {
                 device.seek(SeekFrom::Start(offset)).unwrap();
                 device.write_all(SECRET).unwrap();
             }
@@ -90,7 +93,7 @@ impl Kind {
     }
 
     /// Whether the tenant finds at its target all that it wrote.
-    pub fn is_whole(self, target: &Path) -> bool {
+    pub(crate) fn is_whole(self, target: &Path) -> bool {
         if self.is_raw() {
             let mut start = vec![0; SECRET.len()];
             let read = File::open(target).and_then(|mut device| device.read_exact(&mut start));
@@ -101,7 +104,7 @@ impl Kind {
     }
 
     /// What there is at `path`, the volume's own or a target, for whom it was given to next; `None` for nothing.
-    pub fn remains(self, path: &Path) -> Option<String> {
+    pub(crate) fn remains(self, path: &Path) -> Option<String> {
         if self.is_raw() {
             let bytes = fs::read(path).unwrap();
             let at = bytes.iter().position(|byte| *byte != 0)?;
@@ -113,13 +116,13 @@ impl Kind {
     }
 
     /// What remains on the volume itself where that can be seen from outside.
-    pub fn remains_on(self, source: &Path) -> Option<String> {
+    pub(crate) fn remains_on(self, source: &Path) -> Option<String> {
         // What is on a device without a file system shows once the next one is made.
         if self == Self::Formatted { None } else { self.remains(source) }
     }
 
     /// Whether nobody holds the device of the volume.
-    pub fn is_let_go(self, source: &Path) -> bool {
+    pub(crate) fn is_let_go(self, source: &Path) -> bool {
         let exclusive = i32::try_from(OFlags::EXCL.bits()).unwrap();
         let is_device = self.is_raw() || self == Self::Formatted;
         !is_device || File::options().read(true).custom_flags(exclusive).open(source).is_ok()
@@ -127,7 +130,7 @@ impl Kind {
 }
 
 /// How many mounts stand at each place beneath `root`, by the kernel's own table and without the product's reader of it.
-pub fn mounts(root: &Path) -> BTreeMap<PathBuf, usize> {
+pub(crate) fn mounts(root: &Path) -> BTreeMap<PathBuf, usize> {
     let mut found = BTreeMap::new();
     for line in fs::read_to_string("/proc/thread-self/mountinfo").unwrap().lines() {
         let point = PathBuf::from(line.split(' ').nth(4).unwrap().replace("\\040", " "));

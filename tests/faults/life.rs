@@ -1,14 +1,15 @@
 //! A volume's whole life, with one fault in it: the caller does what a kubelet and a provisioner do, repeats what failed,
 //! and whatever can be seen is compared with what must be there after each step.
 
+mod caller;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use berth::volume::{LocalVolume, Phase};
-use rustix::process::Signal;
-use tonic::{Code, Status};
+use berth::volume::Phase;
+use tonic::Code;
 
 use crate::kind::{Kind, mounts};
 use crate::support::inject::{Armed, Call, Fault, Injector};
@@ -25,7 +26,7 @@ const LASTS: Duration = Duration::from_millis(1500);
 
 /// The steps of a life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub(crate) enum Step {
     /// The server's first start, on an empty state directory.
     Start,
     Create,
@@ -39,7 +40,7 @@ pub enum Step {
     Delete,
 }
 
-pub const STEPS: [Step; 8] = [
+pub(crate) const STEPS: [Step; 8] = [
     Step::Start,
     Step::Create,
     Step::Stage,
@@ -52,20 +53,20 @@ pub const STEPS: [Step; 8] = [
 
 /// Where in a life a fault comes.
 #[derive(Debug, Clone, Copy)]
-pub struct Point {
-    pub step: Step,
+pub(crate) struct Point {
+    pub(crate) step: Step,
     /// How many calls of the step pass before it.
-    pub after: u32,
-    pub fault: Fault,
+    pub(crate) after: u32,
+    pub(crate) fault: Fault,
 }
 
 /// What a life has shown.
 #[derive(Debug, Default)]
-pub struct Lived {
+pub(crate) struct Lived {
     /// The calls of each step that change something.
-    pub calls: BTreeMap<Step, Vec<Call>>,
+    pub(crate) calls: BTreeMap<Step, Vec<Call>>,
     /// The calls that the fault met.
-    pub met: Vec<Call>,
+    pub(crate) met: Vec<Call>,
 }
 
 struct Life {
@@ -87,8 +88,9 @@ struct Life {
 }
 
 /// Lives one life; panics where a rule does not hold.
-pub fn live(kind: Kind, point: Option<Point>) -> Lived {
+pub(crate) fn live(kind: Kind, point: Option<Point>) -> Lived {
     let mut host = Host::new();
+    host.keep_disks_in_memory();
     let source = kind.make(&mut host);
     let config = kind.config(&host);
     let mut life = Life {
@@ -131,10 +133,10 @@ impl Life {
             self.injector().arm(armed);
         }
         self.act(step);
+        self.settle(step);
         if let Some(Point { fault: Fault::Fail { .. }, .. }) = self.point {
             self.injector().heal();
         }
-        self.settle(step);
         let calls = self.injector().calls();
         let seen = calls.get(if starts { 0 } else { before }..).unwrap_or_default().to_vec();
         self.lived.calls.insert(step, seen);
@@ -146,7 +148,9 @@ impl Life {
 
     fn act(&mut self, step: Step) {
         match step {
-            Step::Start => self.until("it to be free", |life| Ok(life.is(Phase::Available)?.then_some(()))),
+            Step::Start => {
+                self.until("it to be free", |life| Ok(life.is(Phase::Available)?.then_some(())))
+            }
             Step::Restart => {}
             Step::Create => {
                 let id = self.until("the claim", |life| life.create("pvc-1").map(Some));
@@ -184,11 +188,9 @@ impl Life {
         self.holds = false;
         let id = self.id.take().unwrap();
         self.until("the claim to end", |life| life.berth().delete(&id).map(Some));
-        let begun = Instant::now();
         self.until("the wipe", |life| {
             let volume = life.volume()?;
-            let reason = volume.status.conditions.clean.reason.as_str();
-            if begun.elapsed() > LASTS || reason.contains("Fail") {
+            if volume.status.conditions.clean.reason.as_str().contains("Fail") {
                 life.injector().heal();
             }
             Ok(volume.is_claimable().then_some(()))
@@ -269,7 +271,11 @@ impl Life {
         self.id = Some(id.clone());
         self.until("it to be staged", |life| life.stage().map(Some));
         self.until("it to be published", |life| life.publish().map(Some));
-        assert_eq!(self.kind.remains(&self.target()), None, "the next tenant sees the first's data");
+        assert_eq!(
+            self.kind.remains(&self.target()),
+            None,
+            "the next tenant sees the first's data"
+        );
         self.until("it to be unpublished", |life| life.unpublish().map(Some));
         self.until("it to be unstaged", |life| life.unstage().map(Some));
         self.until("the claim to end", |life| life.berth().delete(&id).map(Some));
@@ -287,149 +293,5 @@ impl Life {
         self.check_mounts(true);
         assert!(self.kind.is_let_go(&self.source), "somebody has the device open");
         assert_eq!(fs::read_dir(self.host.path("state/wipes")).map_or(0, Iterator::count), 0);
-    }
-}
-
-/// The caller's calls.
-impl Life {
-    fn berth(&self) -> &Berth {
-        &self.server.as_ref().unwrap().0
-    }
-
-    fn injector(&self) -> &Injector {
-        &self.server.as_ref().unwrap().1
-    }
-
-    fn volume(&self) -> Result<LocalVolume, Status> {
-        let mut volumes = self.berth().try_volumes()?;
-        assert!(volumes.len() <= 1, "a volume was found twice: {volumes:?}");
-        volumes.pop().ok_or_else(|| Status::unavailable("not found yet"))
-    }
-
-    fn is(&self, phase: Phase) -> Result<bool, Status> {
-        Ok(self.volume()?.phase() == phase)
-    }
-
-    fn create(&self, name: &str) -> Result<String, Status> {
-        let mut request = requests::create(name, "fast", 1);
-        request.volume_capabilities = vec![self.kind.capability()];
-        let answer = self.berth().controller(async |client| client.create_volume(request).await)?;
-        Ok(answer.volume.unwrap().volume_id)
-    }
-
-    fn stage(&self) -> Result<(), Status> {
-        let (id, staging) = (self.id.as_deref().unwrap(), self.staging());
-        fs::create_dir_all(&staging).unwrap();
-        let mut request = requests::stage(id, &staging);
-        request.volume_capability = Some(self.kind.capability());
-        self.berth().node(async |client| client.node_stage_volume(request).await).map(drop)
-    }
-
-    fn publish(&self) -> Result<(), Status> {
-        let id = self.id.as_deref().unwrap();
-        let mut request = requests::publish(id, &self.staging(), &self.target());
-        request.volume_capability = Some(self.kind.capability());
-        self.berth().node(async |client| client.node_publish_volume(request).await).map(drop)
-    }
-
-    fn unpublish(&self) -> Result<(), Status> {
-        let request = requests::unpublish(self.id.as_deref().unwrap(), &self.target());
-        self.berth().node(async |client| client.node_unpublish_volume(request).await).map(drop)
-    }
-
-    fn unstage(&self) -> Result<(), Status> {
-        let request = requests::unstage(self.id.as_deref().unwrap(), &self.staging());
-        self.berth().node(async |client| client.node_unstage_volume(request).await)?;
-        // So does the kubelet, and so it stays where something is still mounted there.
-        let _ = fs::remove_dir(self.staging());
-        Ok(())
-    }
-
-    fn staging(&self) -> PathBuf {
-        self.host.path("kubelet/staging")
-    }
-
-    fn target(&self) -> PathBuf {
-        self.host.path("kubelet/target")
-    }
-}
-
-/// Faults and what is done about them.
-impl Life {
-    fn start(&mut self, armed: Option<Armed>) {
-        let mut injector = None;
-        let berth = Berth::spawn_by(&self.host, &self.config, &[], |command| {
-            let (child, one) = Injector::launch(command, armed);
-            injector = Some(one);
-            child
-        });
-        self.server = Some((berth, injector.unwrap()));
-        self.until("the server to be ready", |life| Ok(life.berth().is_ready().then_some(())));
-    }
-
-    /// Asks again and again, as a caller does, and starts the server again when a fault has ended it.
-    fn until<T>(
-        &mut self,
-        what: &str,
-        mut ask: impl FnMut(&mut Self) -> Result<Option<T>, Status>,
-    ) -> T {
-        let begun = Instant::now();
-        loop {
-            match ask(self) {
-                Ok(Some(found)) => return found,
-                Ok(None) => {}
-                Err(status) => self.judge(&status),
-            }
-            self.revive();
-            let waited = begun.elapsed();
-            assert!(waited < PATIENCE, "waited in vain for {what}, after {:?}", self.injector().met());
-            let (_, runtime) = self.berth().connection();
-            runtime.block_on(async { tokio::time::sleep(PAUSE).await });
-        }
-    }
-
-    /// Whether a failure is one that a caller may be told of.
-    fn judge(&mut self, status: &Status) {
-        self.failures += 1;
-        let fault = self.point.map(|point| point.fault);
-        assert!(fault.is_some(), "without a fault: {status:?}");
-        if self.failures >= FAILURES && matches!(fault, Some(Fault::Fail { .. })) {
-            self.injector().heal();
-        }
-        let sensible = matches!(
-            status.code(),
-            Code::Internal
-                | Code::Unavailable
-                | Code::Aborted
-                | Code::FailedPrecondition
-                | Code::ResourceExhausted
-                | Code::DeadlineExceeded
-        );
-        let killed = matches!(fault, Some(Fault::Kill));
-        assert!(sensible || killed, "no sensible answer: {status:?}");
-    }
-
-    /// Starts the server again if it has ended.
-    fn revive(&mut self) {
-        let killed = self.injector().killed();
-        let (berth, injector) = self.server.as_mut().unwrap();
-        let status = if killed { Some(None) } else { berth.exited().map(Some) };
-        let Some(status) = status else { return };
-        let starts = matches!(self.step, Step::Start | Step::Restart);
-        if let Some(status) = status {
-            let log = berth.log();
-            assert!(starts && status.code() == Some(1), "it ended by itself, {status}:\n{log}");
-        }
-        self.lived.met.extend(injector.met());
-        let (berth, _) = self.server.take().unwrap();
-        if killed {
-            berth.ended();
-        } else {
-            drop(berth);
-        }
-        self.point = self.point.filter(|point| matches!(point.fault, Fault::Fail { .. }));
-        self.start(None);
-        self.check_mounts(false);
-        self.check_data();
     }
 }

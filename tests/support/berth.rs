@@ -77,7 +77,8 @@ impl Berth {
         Self { child, runtime, channel, log }
     }
 
-    fn wait_ready(&self) {
+    /// Waits until the server says that it is ready.
+    pub fn wait_ready(&self) {
         self.wait_for("the server to be ready", |berth| berth.is_ready().then_some(()));
     }
 
