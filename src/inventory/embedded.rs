@@ -1,7 +1,7 @@
 //! The embedded store: one file in a state directory, one process, no server.
 //!
 //! [`mod@file`] is what lies on the disk, [`memory`] what is read and watched, [`history`] the wipes of the past, [`writer`] the one thread that owns the file
-//! and takes every request that is waiting into one transaction with one sync. Reads never touch the disk. What is in
+//! and takes every request that is waiting into one transaction. Reads never touch the disk. What is in
 //! memory is exactly what was acknowledged, so a disk that failed is mended by writing a new file from it.
 //! `standalone` keeps its inventory here.
 

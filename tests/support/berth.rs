@@ -45,10 +45,21 @@ impl Berth {
 
     /// Starts the server and waits for nothing.
     pub fn spawn(host: &Host, config: &str, arguments: &[&str]) -> Self {
+        Self::spawn_by(host, config, arguments, |mut command| command.spawn().unwrap())
+    }
+
+    /// As [`Berth::spawn`], by whoever makes a process of the command.
+    pub fn spawn_by(
+        host: &Host,
+        config: &str,
+        arguments: &[&str],
+        spawn: impl FnOnce(Command) -> Child,
+    ) -> Self {
         fs::write(host.path("pools.yaml"), config).unwrap();
         let log = host.path("berth.log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_berth"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+        command
             .arg("standalone")
             .arg("--config")
             .arg(host.path("pools.yaml"))
@@ -58,9 +69,8 @@ impl Berth {
             .arg(endpoint(host))
             .env("BERTH_NODE", "node-a")
             .args(arguments)
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
+            .stderr(stderr);
+        let child = spawn(command);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = endpoint(host).parse().unwrap();
         let channel = runtime.block_on(async { berth::cli::client::connect(&endpoint).unwrap() });
@@ -69,11 +79,14 @@ impl Berth {
 
     /// Waits until the server says that it is ready.
     pub fn wait_ready(&self) {
-        self.wait_for("the server to be ready", |berth| {
-            let mut client = IdentityClient::new(berth.channel.clone());
-            let answer = berth.runtime.block_on(client.probe(ProbeRequest {}));
-            answer.is_ok_and(|answer| answer.into_inner().ready == Some(true)).then_some(())
-        });
+        self.wait_for("the server to be ready", |berth| berth.is_ready().then_some(()));
+    }
+
+    /// Whether it says that it is ready.
+    pub fn is_ready(&self) -> bool {
+        let mut client = IdentityClient::new(self.channel.clone());
+        let answer = self.runtime.block_on(client.probe(ProbeRequest {}));
+        answer.is_ok_and(|answer| answer.into_inner().ready == Some(true))
     }
 
     /// Asks again and again until `condition` gives something, and gives that.
@@ -94,15 +107,18 @@ impl Berth {
 
     /// The inventory, as the operator's service shows it.
     pub fn volumes(&self) -> Vec<LocalVolume> {
+        self.try_volumes().unwrap()
+    }
+
+    /// As [`Berth::volumes`], of a server that may have ended.
+    pub fn try_volumes(&self) -> Result<Vec<LocalVolume>, Status> {
         let mut client = OperatorClient::new(self.channel.clone());
         let request = operator::ListVolumesRequest::default();
         let listed = self.runtime.block_on(async {
-            let stream = client.list_volumes(request).await.unwrap().into_inner();
-            tokio_stream::StreamExt::collect::<Vec<_>>(stream).await
-        });
-        let read =
-            |volume: Result<operator::Volume, Status>| serde_json::from_str(&volume.unwrap().json);
-        listed.into_iter().map(|volume| read(volume).unwrap()).collect()
+            let stream = client.list_volumes(request).await?.into_inner();
+            Ok::<_, Status>(tokio_stream::StreamExt::collect::<Vec<_>>(stream).await)
+        })?;
+        listed.into_iter().map(|one| Ok(serde_json::from_str(&one?.json).unwrap())).collect()
     }
 
     /// The volume whose path ends in `entry`.
@@ -211,6 +227,11 @@ impl Berth {
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.child.wait().unwrap()
+    }
+
+    /// How the server has ended; absent while it runs.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Waits until the server has ended by itself.

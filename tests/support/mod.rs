@@ -11,6 +11,7 @@
 
 pub mod berth;
 pub mod held;
+pub mod inject;
 pub mod requests;
 
 use std::fs::{self, File};
@@ -33,6 +34,7 @@ pub const MIB: u64 = 1 << 20;
 pub struct Host {
     directory: TempDir,
     loops: Vec<(LoopDevice, File)>,
+    disks: PathBuf,
 }
 
 impl Host {
@@ -44,7 +46,12 @@ impl Host {
         for name in ["pools", "disks", "run", "state", "kubelet", "outside"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
-        Self { directory, loops: Vec::new() }
+        Self { directory, loops: Vec::new(), disks: std::env::temp_dir() }
+    }
+
+    /// Has the disks that are attached from now on in memory, where nothing waits for the machine's own.
+    pub fn keep_disks_in_memory(&mut self) {
+        self.disks = self.path("disks");
     }
 
     /// A path beneath the host's directory.
@@ -83,7 +90,7 @@ impl Host {
 
     /// Attaches a loop device of `size` bytes; it lives as long as the host.
     pub fn device(&mut self, size: u64) -> PathBuf {
-        let file = tempfile::tempfile_in(std::env::temp_dir()).unwrap();
+        let file = tempfile::tempfile_in(&self.disks).unwrap();
         file.set_len(size).unwrap();
         let device = LoopDevice::attach(&file).unwrap();
         let path = device.path().to_owned();

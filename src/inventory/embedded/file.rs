@@ -229,7 +229,23 @@ impl File {
     }
 
     /// Records `version` and these rows: all of them or none.
+    ///
+    /// It commits twice. The file keeps its two newest commits, and where the newest one is damaged redb takes the one
+    /// before it for the last that was completed; a claim that was answered would be forgotten, and its volume offered.
+    /// The second commit says what the first one did, so that either of the two has it.
     pub(super) fn commit<'a>(
+        &self,
+        version: u64,
+        rows: impl Iterator<Item = (&'a VolumeName, Option<&'a Arc<Recorded>>)>,
+        wipes: &[Wiped],
+    ) -> Result<(), Failure> {
+        self.commit_once(version, rows, wipes)?;
+        self.commit_once(version, std::iter::empty(), &[]).map_err(|failure| match failure {
+            Failure::NotWritten(error) | Failure::Unknown(error) => Failure::Unknown(error),
+        })
+    }
+
+    fn commit_once<'a>(
         &self,
         version: u64,
         rows: impl Iterator<Item = (&'a VolumeName, Option<&'a Arc<Recorded>>)>,

@@ -1,5 +1,6 @@
 //! What only the embedded store promises, after the contract of all of them.
 
+mod altered;
 mod crash;
 mod failing;
 mod refusal;

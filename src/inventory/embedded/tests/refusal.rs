@@ -172,14 +172,17 @@ enum Value<'a> {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_release_is_refused_with_both_numbers() {
-    let state = directory_of(1).await;
-    write_row(&state, "berth", "schema", Value::Number(2));
+async fn a_file_of_a_newer_or_an_older_release_is_refused_with_both_numbers() {
+    for number in [2, 0] {
+        let state = directory_of(1).await;
+        write_row(&state, "berth", "schema", Value::Number(number));
 
-    let refused = Embedded::open(state.path()).unwrap_err();
+        let refused = Embedded::open(state.path()).unwrap_err();
 
-    assert!(matches!(refused, OpenError::Schema { found: 2, known: 1, .. }), "{refused:?}");
-    assert!(refused.to_string().contains("schema 2"), "{refused}");
+        let OpenError::Schema { found, known: 1, .. } = &refused else { panic!("{refused:?}") };
+        assert_eq!(*found, number);
+        assert!(refused.to_string().contains(&format!("schema {number}")), "{refused}");
+    }
 }
 
 #[tokio::test]
