@@ -7,7 +7,7 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = $(or $(BERTH_CLUSTER),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/berth-cluster)
 
 .DEFAULT_GOAL := help
-.PHONY: help build image demo test lint unit sanity manifests cluster test-image cluster-test e2e conformance docs
+.PHONY: help build image demo test lint unit sanity fuzz machine soak manifests cluster test-image cluster-test e2e conformance prove docs
 
 help: ## List the chores
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -30,28 +30,40 @@ demo: ## Show a volume's whole life on this machine, step by step; changes nothi
 	@target/debug/examples/demo
 
 test: ## Run every test, on a real Kubernetes too (the first time compiles that: half an hour on two cores)
-	@tools/need cargo cc go linux root mkfs.ext4 mkfs.xfs mkswap sfdisk pkg-config libseccomp busybox ip nft conntrack openssl
+	@tools/need cargo cc c++ go linux root mkfs.ext4 mkfs.xfs mkswap sfdisk pkg-config libseccomp busybox ip nft conntrack openssl qemu dmsetup cargo-deny
 	@$(MAKE) --no-print-directory lint
 	tests/cluster/build all
-	@BERTH_CLUSTER_BIN=$(PROGRAMS)/bin $(MAKE) --no-print-directory unit sanity
-	@$(MAKE) --no-print-directory cluster-test e2e
+	@BERTH_CLUSTER_BIN=$(PROGRAMS)/bin $(MAKE) --no-print-directory unit sanity fuzz soak
+	@$(MAKE) --no-print-directory machine cluster-test e2e
 
 lint: ## Formatting, clippy and rustdoc, with warnings as errors
 	@tools/need cargo cc
 	$(CARGO) fmt --check
 	$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
-	$(CARGO) clippy --quiet --locked --test cluster -- -D warnings
+	$(CARGO) clippy --quiet --locked --test cluster --test machine --test soak -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --quiet --locked --no-deps --document-private-items
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; fi
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline --log-level error check bans licenses sources; fi
 
 unit: ## Unit and integration tests, with real mounts in private namespaces
-	@tools/need cargo cc go linux root mkfs.ext4 mkfs.xfs mkswap sfdisk
+	@tools/need cargo cc go linux root mkfs.ext4 mkfs.xfs mkswap sfdisk pkg-config libseccomp
 	$(CARGO) test --locked
 
 sanity: ## Run csi-sanity against the real server: file systems, raw block, the controller on a socket of its own
 	@tools/need cargo cc go linux root
 	$(CARGO) build --quiet --locked --bin berth
 	csi-sanity/run target/debug/berth
+
+fuzz: ## Fuzz whatever reads what others wrote, some seconds each
+	@tools/need cargo cc c++
+	fuzz/run
+
+machine: test-image ## Boot a virtual machine, cut its power and break its disks
+	@tools/need cargo cc linux busybox mkfs.ext4 qemu dmsetup
+	tests/machine/run
+
+soak: ## Two minutes of load, kills and noise on 200 volumes, and an audit of what is left
+	@tools/need cargo cc linux root mkfs.ext4
+	tests/soak/run
 
 manifests: ## Render the chart: deploy/berth.yaml
 	tests/cluster/build helm
@@ -78,6 +90,10 @@ e2e: test-image ## Run the part of Kubernetes' own external-storage suite that t
 conformance: image ## Run all of Kubernetes' own external-storage suite against Berth
 	@tools/need cargo cc go linux root
 	tests/cluster/e2e
+
+prove: ## Every rule under fault and attack, in full (hours); make prove PARTS="model soak" for some
+	@tools/need cargo cc c++ go linux root mkfs.ext4 mkfs.xfs mkswap sfdisk pkg-config libseccomp busybox ip nft conntrack openssl qemu dmsetup cargo-deny
+	tests/prove $(PARTS)
 
 docs: ## Build the API documentation: target/doc/berth/index.html
 	$(CARGO) doc --locked --no-deps --document-private-items
