@@ -19,28 +19,30 @@ fn boot(rack: &Rack, slots: &[Slot<'_>]) -> Machine {
     machine
 }
 
-/// Claims all that there is in `raw`, and lets each tenant write whose it is; gives the ids by the disks' serial numbers.
-fn claim_all<'a>(
+/// Claims all `count` volumes that there are, and lets the tenants of `disks` write whose they are; gives these tenants' ids, and
+/// the others.
+fn claim_all(
     machine: &Machine,
     server: &Server<'_>,
-    disks: &[&'a Disk],
-) -> Vec<(&'a Disk, String)> {
+    disks: &[&Disk],
+    count: usize,
+) -> (Vec<String>, Vec<String>) {
     server.wait_for("every disk", |server| {
         let claimable = server.volumes().iter().filter(|volume| volume.is_claimable()).count();
-        (claimable == disks.len()).then_some(())
+        (claimable == count).then_some(())
     });
-    let ids: Vec<_> =
-        (0..disks.len()).map(|n| server.create(&format!("pvc-{n}"), "raw").unwrap()).collect();
-    let found = |disk: &'a Disk| {
+    let mut others: Vec<_> =
+        (0..count).map(|number| server.create(&format!("pvc-{number}"), "raw").unwrap()).collect();
+    let find = |disk: &&Disk| {
         let name = machine.sh(&format!("disk {}", disk.serial));
-        let volume = server.at(&format!("raw/{}", name.trim())).unwrap();
-        let id = volume.id().unwrap().to_string();
-        assert!(ids.contains(&id));
+        let id = server.at(&format!("raw/{}", name.trim())).unwrap().id().unwrap().to_string();
         let target = server.publish(&id).unwrap();
         machine.sh(&format!("echo {} | dd of={target} conv=notrunc,fsync 2>&1", of(disk)));
-        (disk, id)
+        id
     };
-    disks.iter().copied().map(found).collect()
+    let ids: Vec<_> = disks.iter().map(find).collect();
+    others.retain(|id| !ids.contains(id));
+    (ids, others)
 }
 
 fn of(disk: &Disk) -> String {
@@ -58,7 +60,8 @@ fn disks_that_are_renamed_between_two_boots_stay_the_volumes_that_they_were() {
     let machine =
         boot(&rack, &[Slot::Virtio(&a), Slot::Virtio(&b), Slot::Nvme(&c), Slot::Nvme(&d)]);
     let server = Server::start(&machine, RAW);
-    let held = claim_all(&machine, &server, &[&a, &b, &c, &d]);
+    let (ids, _) = claim_all(&machine, &server, &[&a, &b, &c, &d], 4);
+    let held: Vec<_> = [&a, &b, &c, &d].into_iter().zip(&ids).collect();
     let paths: Vec<_> = held.iter().map(|(_, id)| path_of(&server, id)).collect();
     drop(server);
     machine.cut();
@@ -108,9 +111,8 @@ fn another_disk_in_the_place_of_a_claimed_one_is_not_touched_and_the_one_that_we
         [Slot::Virtio(&kept), Slot::Anonymous(&nameless), Slot::Virtio(&fence), Slot::Nvme(&ended)];
     let machine = boot(&rack, &slots);
     let server = Server::start(&machine, RAW);
-    let held = claim_all(&machine, &server, &[&kept, &fence, &ended]);
-    let [kept_id, fence_id, ended_id] = [0, 1, 2].map(|place| held[place].1.clone());
-    let nameless_id = server.create("pvc-nameless", "raw").unwrap();
+    let (ids, others) = claim_all(&machine, &server, &[&kept, &fence, &ended], 4);
+    let ([kept_id, fence_id, ended_id], [nameless_id]) = (&ids[..], &others[..]) else { panic!() };
     drop(server);
     machine.cut();
 
@@ -120,21 +122,21 @@ fn another_disk_in_the_place_of_a_claimed_one_is_not_touched_and_the_one_that_we
     let machine = boot(&rack, &slots);
     let server = Server::start(&machine, RAW);
     for (id, reason) in [
-        (&kept_id, HealthReason::Replaced),
-        (&nameless_id, HealthReason::Replaced),
-        (&ended_id, HealthReason::Missing),
+        (kept_id, HealthReason::Replaced),
+        (nameless_id, HealthReason::Replaced),
+        (ended_id, HealthReason::Missing),
     ] {
         let lost = server.wait_phase(id, Phase::Lost);
         assert_eq!(lost.status.conditions.healthy.reason, reason, "{lost:#?}");
         let refused = server.publish(id).unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     }
-    for id in [&ended_id, &nameless_id, &fence_id] {
+    for id in [ended_id, nameless_id, fence_id] {
         let _ = server.unpublish(id);
         server.delete(id).unwrap();
     }
     // As soon as this one is wiped, whatever was going to be wiped is.
-    server.wait_phase(&fence_id, Phase::Available);
+    server.wait_phase(fence_id, Phase::Available);
     assert_eq!(fence.bytes_left(), 0);
     assert!(other.holds(&of(&other)), "a disk was wiped that nobody claimed");
     assert_eq!(unknown.bytes_left(), 0, "a disk was written to that nobody claimed");
@@ -145,9 +147,9 @@ fn another_disk_in_the_place_of_a_claimed_one_is_not_touched_and_the_one_that_we
     // Back, elsewhere.
     let machine = boot(&rack, &[Slot::Virtio(&fence), Slot::Nvme(&ended), Slot::Virtio(&kept)]);
     let server = Server::start(&machine, RAW);
-    server.wait_phase(&kept_id, Phase::Claimed);
-    let target = server.publish(&kept_id).unwrap();
+    server.wait_phase(kept_id, Phase::Claimed);
+    let target = server.publish(kept_id).unwrap();
     assert_eq!(machine.sh(&format!("head -c 64 {target} | tr -d '\\0'")).trim(), of(&kept));
-    server.wait_phase(&ended_id, Phase::Available);
+    server.wait_phase(ended_id, Phase::Available);
     assert_eq!(ended.bytes_left(), 0, "it was offered with what its tenant left");
 }

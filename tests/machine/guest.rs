@@ -9,13 +9,16 @@ use std::thread;
 
 /// Where commands come in: `LENGTH`, a line break, and so many bytes of a script; one a connection.
 const COMMANDS: u16 = 7000;
-/// Where gRPC comes in.
+/// Where gRPC comes in, and where it goes.
 const CALLS: u16 = 7001;
-/// Where it goes.
 const SOCKET: &str = "/run/berth/csi.sock";
+/// Where HTTP comes in, and where it goes.
+const WEB: u16 = 7002;
+const METRICS: &str = "127.0.0.1:8080";
 
 fn main() {
-    thread::spawn(|| serve(CALLS, relay));
+    thread::spawn(|| serve(CALLS, call));
+    thread::spawn(|| serve(WEB, browse));
     serve(COMMANDS, carry_out);
 }
 
@@ -40,8 +43,21 @@ fn carry_out(mut connection: TcpStream) -> io::Result<()> {
 }
 
 /// Leads what comes in to Berth's socket and back, until either side is done.
-fn relay(mut caller: TcpStream) -> io::Result<()> {
+fn call(mut caller: TcpStream) -> io::Result<()> {
     let mut berth = UnixStream::connect(SOCKET)?;
+    let (mut answers, mut back) = (berth.try_clone()?, caller.try_clone()?);
+    thread::spawn(move || {
+        let _ = io::copy(&mut answers, &mut back);
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    let ended = io::copy(&mut caller, &mut berth).map(drop);
+    berth.shutdown(Shutdown::Both)?;
+    ended
+}
+
+/// As [`call`], to Berth's metrics and health.
+fn browse(mut caller: TcpStream) -> io::Result<()> {
+    let mut berth = TcpStream::connect(METRICS)?;
     let (mut answers, mut back) = (berth.try_clone()?, caller.try_clone()?);
     thread::spawn(move || {
         let _ = io::copy(&mut answers, &mut back);

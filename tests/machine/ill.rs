@@ -52,7 +52,7 @@ impl Ward {
         let rack = Rack::new();
         let [hung, failing, mapped, well] =
             ["hung", "failing", "mapped", "well"].map(|serial| rack.disk(serial, 16));
-        Self { hung, failing, mapped, well, rack }
+        Self { rack, hung, failing, mapped, well }
     }
 
     fn boot(&self) -> Machine {

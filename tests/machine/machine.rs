@@ -97,12 +97,14 @@ pub(crate) struct Machine {
     commands: u16,
     /// Where it takes gRPC.
     pub(crate) calls: u16,
+    /// Where it takes HTTP.
+    pub(crate) web: u16,
 }
 
 impl Machine {
     fn switch_on(directory: &Path, slots: &[Slot<'_>], accelerator: &str) -> Self {
         let cache = cache();
-        let [commands, calls] = free_ports();
+        let [commands, calls, web] = free_ports();
         let console = directory.join("console");
         // It ends with this process, however that ends.
         let mut qemu = Command::new("setpriv");
@@ -120,7 +122,8 @@ impl Machine {
             .arg(format!("file:{}", console.display()))
             .arg("-netdev")
             .arg(format!(
-                "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{commands}-:7000,hostfwd=tcp:127.0.0.1:{calls}-:7001"
+                "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{commands}-:7000,\
+                 hostfwd=tcp:127.0.0.1:{calls}-:7001,hostfwd=tcp:127.0.0.1:{web}-:7002"
             ))
             .args(["-device", "virtio-net-pci,netdev=net,romfile="]);
         for slot in slots {
@@ -130,7 +133,7 @@ impl Machine {
         let qemu = qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn();
         let qemu = qemu.unwrap();
         let disks = slots.iter().map(|slot| slot.disk().clone()).collect();
-        Self { qemu, disks, console, commands, calls }
+        Self { qemu, disks, console, commands, calls, web }
     }
 
     fn answers_within(&self, patience: Duration) -> bool {
@@ -255,7 +258,7 @@ fn cache() -> PathBuf {
 }
 
 /// Ports of this host that nobody has.
-fn free_ports() -> [u16; 2] {
-    let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+fn free_ports() -> [u16; 3] {
+    let held = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }

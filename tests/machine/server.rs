@@ -1,5 +1,7 @@
 //! Berth as it runs in the machine, and its clients out here.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 
 use berth::csi::proto::csi_v1::controller_client::ControllerClient;
@@ -175,9 +177,11 @@ impl<'a> Server<'a> {
 
     /// What a GET of `path` answers, if it is a success.
     pub(crate) fn get(&self, path: &str) -> Option<String> {
-        let answer = self.machine.sh(&format!(
-            "printf 'GET /{path} HTTP/1.0\\r\\n\\r\\n' | timeout 60 nc 127.0.0.1 8080"
-        ));
+        let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, self.machine.web)).unwrap();
+        connection.set_read_timeout(Some(PATIENCE / 5)).unwrap();
+        write!(connection, "GET /{path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n")?;
         head.contains(" 200 ").then(|| body.to_owned())
     }
