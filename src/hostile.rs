@@ -57,13 +57,14 @@ pub fn names(data: &[u8]) {
         let name = VolumeName::compose(&node, &pool, text, data);
         assert!(node.topology_value().len() <= 63);
         assert_eq!(name.as_str().parse(), Ok(name.clone()));
-        assert!(name.is_of(&node, data) && !name.is_of(&node, b"another"));
+        assert!(name.is_of(&node, data) && !name.is_of(&node, &[data, b"x"].concat()));
     }
     if let Ok(claim) = text.parse::<ClaimName>() {
         assert!(claim.as_str() == text && text.len() <= 128);
     }
     if let Ok(bytes) = text.parse::<Bytes>() {
-        assert!(bytes.to_string().parse::<Bytes>().is_ok(), "{bytes} is printed and not read");
+        assert_eq!(bytes.0.to_string().parse(), Ok(bytes));
+        assert!(!bytes.to_string().is_empty());
     }
     if let Ok(endpoint) = text.parse::<Endpoint>() {
         assert_eq!(endpoint.to_string().parse(), Ok(endpoint.clone()));

@@ -119,6 +119,7 @@ pub struct LocalVolumeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
     /// Where it was last seen: the entry in its pool's directory.
+    #[schemars(length(max = 4096), regex(pattern = "^/"))]
     pub path: String,
     /// What it is.
     pub fingerprint: Fingerprint,

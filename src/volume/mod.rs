@@ -221,6 +221,7 @@ pub struct Remount {
 #[serde(rename_all = "camelCase")]
 pub struct Published {
     /// The absolute path.
+    #[schemars(length(max = 4096), regex(pattern = "^/"))]
     pub path: String,
     /// Whether it is the staging path rather than a target.
     #[serde(default)]
@@ -258,6 +259,7 @@ pub struct RootAttributes {
     /// Numeric group.
     pub gid: u32,
     /// Permission bits with set-user-id, set-group-id and sticky: 12 bits.
+    #[schemars(range(max = 4095))]
     pub mode: u32,
     /// Extended attributes by name, each value in base64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -70,7 +70,7 @@ fn clean(policy: bool) -> Schema {
             },
             "timeout": {
                 "description": "With command: the seconds that it may take.",
-                "type": "integer", "format": "int64", "minimum": 0,
+                "type": "integer", "format": "int64", "minimum": 0, "maximum": 2_592_000,
             },
         },
     });

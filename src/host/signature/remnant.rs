@@ -39,7 +39,7 @@ fn ext_places(size: u64) -> BTreeSet<u64> {
         });
         // Blocks of 1 KiB leave the first one to the boot sector.
         let first = if block == 1024 { 1024 } else { 0 };
-        let starts = powers.chain([groups - 1]).map(|number| number * group + first);
+        let starts = powers.chain(groups.checked_sub(1)).map(|number| number * group + first);
         places.extend(starts.filter(|offset| (group..size).contains(offset)));
     }
     places

@@ -382,7 +382,7 @@ impl Contents {
 pub(super) fn hostile(data: &[u8]) {
     let Ok(Row { volume, .. }) = serde_json::from_slice(data) else { return };
     let (row, mut contents) = (volume.name.as_str(), Contents::at(u64::MAX));
-    assert!(contents.take("another", data).is_err(), "a row stands for another volume");
+    assert!(contents.take("/", data).is_err(), "a row stands for another volume");
     let Ok(()) = contents.take(row, data) else { return };
     let Some(recorded) = contents.volumes.get(&volume.name) else { panic!("{row} is not there") };
     let mut again = Contents::at(u64::MAX);
