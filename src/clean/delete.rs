@@ -13,7 +13,7 @@
 
 use std::ffi::{CStr, CString};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use super::Error;
 use super::progress::Progress;
@@ -37,10 +37,7 @@ pub(super) fn empty(
     progress: &Progress,
 ) -> Result<(), Error> {
     let kept = keep_lost_and_found.then_some(LOST_AND_FOUND);
-    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // A clock that was never set says nothing, and nothing is young then.
-    let began = (i64::try_from(began.as_secs()).unwrap_or(i64::MAX), began.subsec_nanos());
-    let mut walk = Walk { kept, progress, began, young: 0, moved: 0 };
+    let mut walk = Walk { kept, progress, began: SystemTime::now(), young: 0, moved: 0 };
     walk.empty(Chain { directory: root, around: None, depth: 0 })
 }
 
@@ -93,8 +90,7 @@ impl<'a> Chain<'a> {
 struct Walk<'a> {
     kept: Option<&'static CStr>,
     progress: &'a Progress,
-    /// When it began, in seconds and nanoseconds since the epoch.
-    began: (i64, u32),
+    began: SystemTime,
     young: usize,
     moved: u64,
 }
@@ -172,7 +168,9 @@ impl Walk<'_> {
     /// Gives up where too much is met that was made since the wipe began: then somebody makes it faster than it is removed,
     /// and a list that grows meanwhile may never end.
     fn require_old(&mut self, directory: &Directory, entry: &Entry) -> Result<(), Error> {
-        if directory.born(&entry.name).is_some_and(|born| born > self.began) {
+        // What was made before the clock was set back seems to come from the time to come.
+        let since = |born: SystemTime| self.began < born && born <= SystemTime::now();
+        if directory.born(&entry.name).is_some_and(since) {
             self.young += 1;
         }
         if self.young < YOUNG {

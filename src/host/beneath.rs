@@ -12,6 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, StatxFlags,
@@ -96,13 +97,13 @@ impl Directory {
         Ok(id == around.id)
     }
 
-    /// When what is right here under a name was made, in seconds and nanoseconds since the epoch; absent where the file
-    /// system does not say, or nothing is here.
-    pub fn born(&self, name: &CStr) -> Option<(i64, u32)> {
+    /// When what is right here under a name was made; absent where the file system does not say, or nothing is here.
+    pub fn born(&self, name: &CStr) -> Option<SystemTime> {
         let how = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let facts = statx(&self.descriptor, name, how, StatxFlags::BTIME).ok()?;
         let known = StatxFlags::from_bits_retain(facts.stx_mask).contains(StatxFlags::BTIME);
-        known.then_some((facts.stx_btime.tv_sec, facts.stx_btime.tv_nsec))
+        let seconds = u64::try_from(facts.stx_btime.tv_sec).ok().filter(|_| known)?;
+        UNIX_EPOCH.checked_add(Duration::new(seconds, facts.stx_btime.tv_nsec))
     }
 
     /// Which directory it is.

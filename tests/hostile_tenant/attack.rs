@@ -11,26 +11,29 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::fs::{CWD, FileType, IFlags, Mode, RenameFlags, mknodat, renameat_with};
 
 /// Attackers of one directory, all by its path: they have nothing open between two steps.
-pub struct Attack<'a> {
-    pub volume: &'a Path,
+pub(crate) struct Attack<'a> {
+    pub(crate) volume: &'a Path,
     /// Where symlinks lead, and what is mounted over the directories.
-    pub decoy: &'a Path,
-    pub over: &'a AtomicBool,
+    pub(crate) decoy: &'a Path,
+    pub(crate) over: &'a AtomicBool,
     /// Steps that were taken.
-    pub steps: &'a AtomicU64,
+    pub(crate) steps: &'a AtomicU64,
 }
 
 /// One attacker: does its step for the number that it is given.
-pub type Attacker = fn(&Attack<'_>, u64);
+pub(crate) type Attacker = fn(&Attack<'_>, u64);
 
 /// All of them.
-pub const ALL: [Attacker; 7] = [fill, swap, exchange, storm, plant_nodes, lock, mount_over];
+pub(crate) const ALL: [Attacker; 7] = [fill, swap, exchange, storm, plant_nodes, lock, mount_over];
 /// Those that only ever make what a plain process may make.
-pub const PLAIN: [Attacker; 5] = [fill, swap, exchange, storm, plant_nodes];
+pub(crate) const PLAIN: [Attacker; 5] = [fill, swap, exchange, storm, plant_nodes];
+
+/// Directories that are mounted over.
+const OVER: u64 = 7;
 
 impl Attack<'_> {
     /// Runs one attacker until it is over. No step has to succeed: the cleaner may have been there first.
-    pub fn run(&self, attacker: Attacker) {
+    pub(crate) fn run(&self, attacker: Attacker) {
         let mut number = 0;
         while !self.over.load(Ordering::Relaxed) {
             attacker(self, number);
@@ -45,7 +48,7 @@ impl Attack<'_> {
 }
 
 /// Makes files and directories as fast as it can.
-pub fn fill(attack: &Attack<'_>, number: u64) {
+pub(crate) fn fill(attack: &Attack<'_>, number: u64) {
     let within = attack.at(format!("fill-{}/{}", number % 7, number % 50));
     let _ = fs::create_dir_all(&within);
     let _ = fs::write(within.join(number.to_string()), "a tenant's");
@@ -86,7 +89,7 @@ fn storm(attack: &Attack<'_>, number: u64) {
 }
 
 /// Leaves what must not be opened, and names that must not be read as anything.
-pub fn plant_nodes(attack: &Attack<'_>, number: u64) {
+pub(crate) fn plant_nodes(attack: &Attack<'_>, number: u64) {
     let directory = attack.at(format!("nodes-{}", number % 3));
     let _ = fs::create_dir(&directory);
     let mode = Mode::from_raw_mode(0o666);
@@ -112,7 +115,7 @@ pub fn plant_nodes(attack: &Attack<'_>, number: u64) {
 }
 
 /// Names that are no text, as long as they can be, or look like something else.
-pub fn odd_names() -> Vec<Vec<u8>> {
+pub(crate) fn odd_names() -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = [
         &b"-rf"[..],
         b"--",
@@ -145,10 +148,11 @@ fn lock(attack: &Attack<'_>, number: u64) {
     }
 }
 
-/// Mounts the decoy over a directory, as the cleaner may be about to open it, and takes that away.
+/// Mounts the decoy over a directory, as the cleaner may be about to open it, and takes that away. Nobody else works in
+/// these directories: it would work in the decoy.
 fn mount_over(attack: &Attack<'_>, number: u64) {
-    let directory = attack.at(format!("fill-{}", number % 7));
-    let _ = fs::create_dir_all(&directory);
+    let directory = attack.at(format!("over-{}", number % OVER));
+    let _ = fs::create_dir_all(directory.join("inner"));
     if rustix::mount::mount_bind(attack.decoy, &directory).is_ok() {
         std::thread::yield_now();
         unmount(&directory);
@@ -160,10 +164,10 @@ fn unmount(path: &Path) {
     let _ = rustix::mount::unmount(path, how);
 }
 
-/// Takes away what an attacker may have left that only a person can end: mounts and flags.
-pub fn undo(volume: &Path) {
-    for number in 0..7 {
-        let path = volume.join(format!("fill-{number}"));
+/// Takes away the mounts that an attacker may have left.
+pub(crate) fn undo(volume: &Path) {
+    for number in 0..OVER {
+        let path = volume.join(format!("over-{number}"));
         while crate::support::mounts_at(&path) > 0 {
             unmount(&path);
         }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// Every entry beneath `path`, and `path` itself, one line each: inode, mode, owner, links, size, both times to the
 /// nanosecond, extended attributes, and a checksum of the contents. Equal exactly when nothing was changed, or looked at by
 /// writing.
-pub fn census(path: &Path) -> Vec<String> {
+pub(crate) fn census(path: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let mut open = vec![path.to_owned()];
     while let Some(path) = open.pop() {
@@ -47,7 +47,7 @@ pub fn census(path: &Path) -> Vec<String> {
 }
 
 /// Extended attributes of what is at a path, with their values.
-pub fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut names = vec![0; 1 << 16];
     let Ok(length) = rustix::fs::llistxattr(path, &mut names[..]) else { return Vec::new() };
     let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
@@ -61,7 +61,7 @@ pub fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Fails unless there is nothing in a directory; `lost+found` may be in the root of ext4, empty and as mkfs makes it.
-pub fn require_empty(path: &Path) {
+pub(crate) fn require_empty(path: &Path) {
     for entry in fs::read_dir(path).unwrap() {
         let entry = entry.unwrap();
         let facts = fs::symlink_metadata(entry.path()).unwrap();
@@ -74,7 +74,7 @@ pub fn require_empty(path: &Path) {
 }
 
 /// How a directory looks: mode, owner, extended attributes, and what lsattr(1) says of its flags and its project.
-pub fn looks(path: &Path) -> String {
+pub(crate) fn looks(path: &Path) -> String {
     let facts = fs::symlink_metadata(path).unwrap();
     let flags = std::process::Command::new("lsattr").arg("-dp").arg(path).output().unwrap();
     let plain = std::process::Command::new("lsattr").arg("-d").arg(path).output().unwrap();

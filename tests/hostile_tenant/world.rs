@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth::csi::proto::operator_v1alpha1 as operator;
 use berth::volume::{CleanReason, LocalVolume, Phase};
@@ -11,14 +11,23 @@ use berth::volume::{CleanReason, LocalVolume, Phase};
 use crate::census::{census, looks, require_empty};
 use crate::support::{self, Berth, Host, MIB, requests};
 
+/// How long a wipe may be without a sign of life before a test gives up on it.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// How long attackers race the cleaner: some seconds, or a minute where everything is to be proved.
-pub fn race_time() -> Duration {
-    let proves = std::env::var("BERTH_PROVE").is_ok_and(|set| set != "0" && !set.is_empty());
-    Duration::from_secs(if proves { 60 } else { 4 })
+pub(crate) fn race_time() -> Duration {
+    Duration::from_secs(if proves() { 60 } else { 3 })
+}
+
+/// Whether everything is to be proved, however long that takes.
+pub(crate) fn proves() -> bool {
+    std::env::var("BERTH_PROVE").is_ok_and(|set| set != "0" && !set.is_empty())
 }
 
 /// Whether the machine can make that file system.
-pub fn can_make(fs_type: &str) -> bool {
+pub(crate) fn can_make(fs_type: &str) -> bool {
     let found = ["/usr/sbin", "/sbin", "/usr/bin"];
     let can = fs_type == "tmpfs"
         || fs_type == "overlay"
@@ -30,19 +39,19 @@ pub fn can_make(fs_type: &str) -> bool {
 }
 
 /// A volume `v1` that a tenant holds, `v2` that another does, and what must not change.
-pub struct World {
-    pub host: Host,
-    pub berth: Berth,
+pub(crate) struct World {
+    pub(crate) host: Host,
+    pub(crate) berth: Berth,
     /// The tenant's volume.
-    pub id: String,
+    pub(crate) id: String,
     /// Where the tenant has it.
-    pub target: PathBuf,
+    pub(crate) target: PathBuf,
     /// Where the node has it.
-    pub source: PathBuf,
+    pub(crate) source: PathBuf,
     /// A directory on the same file system, in which the attackers may do what they like.
-    pub aside: PathBuf,
+    pub(crate) aside: PathBuf,
     /// A directory on the same file system that must not change.
-    pub decoy: PathBuf,
+    pub(crate) decoy: PathBuf,
     guarded: Vec<PathBuf>,
     before: Vec<Vec<String>>,
     looked: String,
@@ -50,7 +59,7 @@ pub struct World {
 
 impl World {
     /// Plain directories, which share a file system of type `fs_type` with the decoy.
-    pub fn of_directories(fs_type: &str, clean: &str) -> Self {
+    pub(crate) fn of_directories(fs_type: &str, clean: &str) -> Self {
         let mut host = Host::new();
         let ground = host.path("ground");
         fs::create_dir(&ground).unwrap();
@@ -78,7 +87,7 @@ impl World {
     }
 
     /// Whole file systems of type `fs_type`, one for each volume; the decoy is elsewhere.
-    pub fn of_mounts(fs_type: &str, clean: &str) -> Self {
+    pub(crate) fn of_mounts(fs_type: &str, clean: &str) -> Self {
         let mut host = Host::new();
         let pool = host.pool("pool");
         for entry in ["v1", "v2"] {
@@ -139,23 +148,23 @@ impl World {
     }
 
     /// Takes the volume away from its tenant, and lets it be wiped.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.berth.unpublish(&self.host, &self.id).unwrap();
         self.berth.delete(&self.id).unwrap();
     }
 
-    pub fn volume(&self) -> LocalVolume {
+    pub(crate) fn volume(&self) -> LocalVolume {
         self.berth.volume("v1").unwrap()
     }
 
     /// Has the wipe tried again at once.
-    pub fn clean_again(&self) {
+    pub(crate) fn clean_again(&self) {
         let request = operator::CleanVolumeRequest { name: self.volume().name.to_string() };
         self.berth.operator(async |client| client.clean_volume(request).await).unwrap();
     }
 
     /// Waits until the wipe says of itself what has these words, for this reason.
-    pub fn wait_said(&self, reason: CleanReason, words: &str) -> String {
+    pub(crate) fn wait_said(&self, reason: CleanReason, words: &str) -> String {
         self.berth.wait_for(&format!("{reason:?}: {words}"), |_| {
             let clean = self.volume().status.conditions.clean;
             (clean.reason == reason && clean.message.contains(words)).then_some(clean.message)
@@ -163,25 +172,40 @@ impl World {
     }
 
     /// Waits until the volume is offered again, and checks everything; the wipe is tried again whenever it failed.
-    pub fn require_clean(&self) {
-        let mut failed = None;
-        self.berth.wait_for("the volume to be offered again", |_| {
-            let volume = self.volume();
-            let clean = &volume.status.conditions.clean;
-            let tried = Some((clean.reason, clean.message.clone()));
-            if clean.reason == CleanReason::WipeFailed && failed != tried {
-                failed = tried;
-                self.clean_again();
-            }
-            volume.is_claimable().then_some(())
-        });
+    pub(crate) fn require_clean(&self) {
+        self.until_offered();
         require_empty(&self.source);
         assert_eq!(looks(&self.source), self.looked);
         self.require_nothing_else_touched();
         self.require_next_tenant_finds_nothing();
     }
 
-    pub fn require_nothing_else_touched(&self) {
+    /// Waits until the volume is offered again, as long as something becomes of its wipe. One that failed is tried again.
+    fn until_offered(&self) {
+        let (mut last, mut begun) = (None, Instant::now());
+        loop {
+            let LocalVolume { status, .. } = &self.volume();
+            if self.volume().is_claimable() {
+                return;
+            }
+            let clean = &status.conditions.clean;
+            let now = Some((clean.message.clone(), status.cleaning.clone()));
+            if last != now {
+                (last, begun) = (now, Instant::now());
+                if clean.reason == CleanReason::WipeFailed {
+                    self.clean_again();
+                }
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "not offered again: {status:?}; {}",
+                self.berth.log()
+            );
+            std::thread::park_timeout(PAUSE);
+        }
+    }
+
+    pub(crate) fn require_nothing_else_touched(&self) {
         for (before, now) in self.before.iter().zip(self.census()) {
             let differs = before.iter().zip(&now).find(|(one, other)| one != other);
             assert!(*before == now, "{differs:?}; {} and {} entries", before.len(), now.len());
@@ -198,7 +222,7 @@ impl World {
     }
 
     /// How full the volume is at its target; that of one which was taken away fails.
-    pub fn stats(&self) -> bool {
+    pub(crate) fn stats(&self) -> bool {
         let request = berth::csi::proto::csi_v1::NodeGetVolumeStatsRequest {
             volume_id: self.id.clone(),
             volume_path: requests::text(&self.target),
@@ -209,9 +233,10 @@ impl World {
 }
 
 fn make_filesystem(fs_type: &str, device: &Path) {
-    let force = if fs_type == "ext4" { "-F" } else { "-f" };
+    // With room for as many files as the attackers make.
+    let arguments: &[&str] = if fs_type == "ext4" { &["-F", "-N", "200000"] } else { &["-f"] };
     let mut command = std::process::Command::new(format!("mkfs.{fs_type}"));
-    support::run(command.args([force, "-q"]).arg(device));
+    support::run(command.args(arguments).arg("-q").arg(device));
 }
 
 /// A tree in which every kind of thing is, each with something that is easily changed by mistake.
