@@ -140,12 +140,12 @@ async fn a_request_that_is_refused_does_not_fail_those_that_wait_with_it() {
 #[tokio::test]
 async fn the_directory_and_the_file_are_their_owners_alone() {
     let state = tempfile::tempdir().unwrap();
-    let made = state.path().join("var/lib/berth");
-    let found = state.path().join("made-by-the-kubelet");
-    fs::create_dir(&found).unwrap();
-    fs::set_permissions(&found, fs::Permissions::from_mode(0o755)).unwrap();
+    let missing = state.path().join("var/lib/berth");
+    let made_for_all = state.path().join("made-by-the-kubelet");
+    fs::create_dir(&made_for_all).unwrap();
+    fs::set_permissions(&made_for_all, fs::Permissions::from_mode(0o755)).unwrap();
 
-    for directory in [made, found] {
+    for directory in [missing, made_for_all] {
         let _store = Embedded::open(&directory).unwrap();
 
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
