@@ -84,8 +84,8 @@ fn a_device_whose_discards_are_a_lie_is_found_out_and_given_to_nobody() {
         (CleanMethod::Zero, Discards::AreALie),
         // Two thirds of it are what they should be.
         (CleanMethod::Discard, Discards::EndAt(SIZE / 3 * 2)),
-        // All but the last sector.
-        (CleanMethod::Discard, Discards::EndAt(SIZE - 512)),
+        // All but a little at the end. (Of a page in parts the kernel keeps zeros in memory, beneath the device.)
+        (CleanMethod::Discard, Discards::EndAt(SIZE - 3 * 4096)),
     ] {
         in_world(async |world| {
             let (_disk, name) = full(world, discards, method).await;
