@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::FileExt;
 
-use super::believable::{linked, pattern, remembered, tenants, whole};
+use super::believable::{linked, pattern, remembered, tenants};
 use super::world::{World, in_world};
 use crate::host::fuse::{Discards, PlayedDisk};
+use crate::host::mount::fixture::whole;
 use crate::inventory::Inventory;
 use crate::volume::{
     CleanMethod, CleanReason, LocalVolume, Mode, Phase, Verified, VolumeName, WipeResult,
