@@ -246,7 +246,7 @@ fn empties(kind: &str, method: CleanMethod, entries: Option<u64>) {
 
         world.cleaned(&name).await;
 
-        assert_eq!(walk(&path), [PathBuf::new(); 0], "{kind}");
+        assert_eq!(walk(&path), Vec::<PathBuf>::new(), "{kind}");
         let wipe = remembered(world, &name).await.wipe;
         assert_eq!((wipe.result, wipe.verified), (WipeResult::Wiped, Verified::Listing), "{kind}");
         assert_eq!(wipe.entries, entries.unwrap_or(made), "{kind}");

@@ -27,6 +27,14 @@ async fn full(world: &World, discards: Discards, method: CleanMethod) -> (Played
     (disk, name)
 }
 
+/// Makes sure that the disk was asked to discard, and that all of it was written full of zeros instead.
+fn require_written(disk: &PlayedDisk) {
+    let medium = disk.medium();
+    assert!(medium.asked > 0, "it was never asked to discard");
+    assert!(medium.bytes.iter().all(|byte| *byte == 0));
+    assert!(medium.written.iter().all(|[_, zeros]| *zeros > 0), "not all was written");
+}
+
 #[test]
 fn a_device_that_does_not_discard_is_written_full_of_zeros() {
     for method in [CleanMethod::Discard, CleanMethod::Zero] {
@@ -36,11 +44,7 @@ fn a_device_that_does_not_discard_is_written_full_of_zeros() {
             world.cleaned(&name).await;
 
             assert!(whole(disk.path()).iter().all(|byte| *byte == 0));
-            let medium = disk.medium();
-            assert!(medium.asked > 0, "it was never asked to discard");
-            assert!(medium.bytes.iter().all(|byte| *byte == 0));
-            assert!(medium.written.iter().all(|[_, zeros]| *zeros > 0), "not all was written");
-            drop(medium);
+            require_written(&disk);
             let wipe = remembered(world, &name).await.wipe;
             assert_eq!((wipe.result, wipe.verified), (WipeResult::Wiped, Verified::Samples));
         });
