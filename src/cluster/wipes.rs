@@ -94,32 +94,38 @@ fn heard(
         }
     };
     let learn = |volume: LocalVolume| {
-        let before = known.insert(volume.name.clone(), volume.status.last_wipe.clone());
-        let news = news(before.as_ref().map(Option::as_ref), &volume)?;
+        let last = volume.status.last_wipe.clone();
+        let news = match known.insert(volume.name.clone(), last) {
+            None => first_news(&volume),
+            Some(before) => news(before.as_ref(), &volume),
+        }?;
         Some((volume.name, news))
     };
     all.into_iter().filter_map(learn).collect()
 }
 
-/// What is to be told of a volume whose latest wipe was `before`; absent if this is the first that is heard of it.
-fn news(before: Option<Option<&Wipe>>, volume: &LocalVolume) -> Option<Event> {
-    let last = volume.status.last_wipe.as_ref()?;
+/// What is to be told of a volume of which nothing was heard before.
+fn first_news(volume: &LocalVolume) -> Option<Event> {
+    // What the agent before this one told may be forgotten: events last for an hour.
+    volume.is_disproved().then(|| event(volume, EventType::Warning))
+}
+
+/// What is to be told of a volume whose latest wipe was `before`.
+fn news(before: Option<&Wipe>, volume: &LocalVolume) -> Option<Event> {
+    let last = volume.status.last_wipe.as_ref().filter(|last| before != Some(*last))?;
     let is_bad = |wipe: &Wipe| matches!(wipe.result, WipeResult::Failed | WipeResult::VerifyFailed);
-    let was_bad = before.flatten().is_some_and(is_bad);
-    match before {
-        // What was told by the agent before this one may be forgotten: events last for an hour.
-        None if !volume.is_disproved() => return None,
-        Some(before) if before == Some(last) => return None,
-        _ => {}
+    if is_bad(last) {
+        return Some(event(volume, EventType::Warning));
     }
-    if !is_bad(last) && !(was_bad && last.result == WipeResult::Wiped) {
-        return None;
-    }
-    let type_ = if is_bad(last) { EventType::Warning } else { EventType::Normal };
+    let is_mended = last.result == WipeResult::Wiped && before.is_some_and(is_bad);
+    is_mended.then(|| event(volume, EventType::Normal))
+}
+
+fn event(volume: &LocalVolume, type_: EventType) -> Event {
     // The condition's reason: a failed wipe is WipeFailed there.
     let reason = volume.status.conditions.clean.reason.as_str().to_owned();
     let note = Some(cut(&volume.status.conditions.clean.message));
-    Some(Event { type_, reason, note, action: "Wipe".to_owned(), secondary: None })
+    Event { type_, reason, note, action: "Wipe".to_owned(), secondary: None }
 }
 
 fn cut(text: &str) -> String {

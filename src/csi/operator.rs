@@ -72,10 +72,8 @@ impl<I: Inventory> OperatorService<I> {
 
     async fn wipes(&self, request: operator::ListWipesRequest) -> Result<Vec<WipeRecord>, Error> {
         let operator::ListWipesRequest { volume, pool, node } = request;
-        let volume = match volume.is_empty() {
-            true => None,
-            false => Some(request::volume_name(volume)?),
-        };
+        let volume = Some(volume).filter(|name| !name.is_empty());
+        let volume = volume.map(request::volume_name).transpose()?;
         let of = |asked: &str, has: &str| asked.is_empty() || asked == has;
         let wanted = |wipe: &WipeRecord| {
             let volume = volume.as_ref().is_none_or(|volume| *volume == wipe.volume);

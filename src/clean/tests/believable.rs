@@ -3,17 +3,14 @@
 //! walked by its names. A pattern fills the whole device first, down to its last sector, and sizes are no round ones. What
 //! is remembered of the wipe has to say what was seen.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::OFlags;
-
 use super::world::{World, in_world};
 use crate::host::loopback::LoopDevice;
-use crate::host::mount::fixture::{Disk, bind, mount, tmpfs};
+use crate::host::mount::fixture::{Disk, bind, mount, tmpfs, whole};
 use crate::inventory::Inventory;
 use crate::volume::{CleanMethod, CleanReason, Mode, Verified, VolumeName, WipeRecord, WipeResult};
 
@@ -32,23 +29,6 @@ const BLOCK: usize = 4096;
 /// Where something of [`pattern`] is left: the first word of it, at whatever offset.
 pub(super) fn tenants(bytes: &[u8]) -> Option<usize> {
     bytes.windows(6).position(|word| word == b"tenant")
-}
-
-/// Every byte of a device, from the device: past the page cache, by a descriptor that is opened now.
-pub(super) fn whole(path: &Path) -> Vec<u8> {
-    const PIECE: usize = 1 << 20;
-    let direct = OFlags::DIRECT.bits().cast_signed();
-    let mut device = OpenOptions::new().read(true).custom_flags(direct).open(path).unwrap();
-    let mut buffer = vec![0; 2 * PIECE];
-    let start = buffer.as_ptr().align_offset(4096);
-    let piece = &mut buffer[start..start + PIECE];
-    let mut bytes = Vec::new();
-    loop {
-        match device.read(piece).unwrap() {
-            0 => return bytes,
-            length => bytes.extend_from_slice(&piece[..length]),
-        }
-    }
 }
 
 /// A loop device with sectors of a size, over a file that the test keeps.
@@ -190,11 +170,10 @@ fn an_erased_device_shows_nobody_what_was_on_it_and_a_file_system_made_on_it_hol
                 mkfs(fs_type);
                 let inside = world.base.join(format!("mounted-{fs_type}"));
                 mount(fs_type, disk.device.path(), &inside);
-                let file = File::create(inside.join("large")).unwrap();
-                rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 64 << 20)
-                    .unwrap();
-                drop(file);
-                let read = fs::read(inside.join("large")).unwrap();
+                let large = inside.join("large");
+                let mut allocate = Command::new("fallocate");
+                assert!(allocate.args(["-l", "64M"]).arg(&large).status().unwrap().success());
+                let read = fs::read(large).unwrap();
                 assert!(read.len() == 64 << 20 && read.iter().all(|byte| *byte == 0));
                 crate::host::mount::fixture::unmount(&inside);
             }
@@ -267,7 +246,7 @@ fn empties(kind: &str, method: CleanMethod, entries: Option<u64>) {
 
         world.cleaned(&name).await;
 
-        assert_eq!(walk(&path), [PathBuf::new(); 0], "{kind}");
+        assert_eq!(walk(&path), Vec::<PathBuf>::new(), "{kind}");
         let wipe = remembered(world, &name).await.wipe;
         assert_eq!((wipe.result, wipe.verified), (WipeResult::Wiped, Verified::Listing), "{kind}");
         assert_eq!(wipe.entries, entries.unwrap_or(made), "{kind}");

@@ -1,8 +1,11 @@
 //! Mounts and disks that tests start from. For use in a private mount namespace (`namespace::isolated`).
 
 use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
 
 use super::{Attributes, Detached, Spot};
@@ -98,6 +101,23 @@ impl Disk {
     pub(crate) fn grow(&self, mib: u64) {
         self.file.set_len(mib << 20).unwrap();
         self.device.grow().unwrap();
+    }
+}
+
+/// Every byte of a device, from the device: past the page cache, by a descriptor that is opened now.
+pub(crate) fn whole(path: &Path) -> Vec<u8> {
+    const PIECE: usize = 1 << 20;
+    let direct = OFlags::DIRECT.bits().cast_signed();
+    let mut device = OpenOptions::new().read(true).custom_flags(direct).open(path).unwrap();
+    let mut buffer = vec![0; 2 * PIECE];
+    let start = buffer.as_ptr().align_offset(4096);
+    let piece = &mut buffer[start..start + PIECE];
+    let mut bytes = Vec::new();
+    loop {
+        match device.read(piece).unwrap() {
+            0 => return bytes,
+            length => bytes.extend_from_slice(&piece[..length]),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::cluster::wipes::WipeEvents;
 use crate::volume::{CleanMethod, CleanReason, Wipe, WipeResult};
 
 /// The events of an object, as `kubectl describe` looks for them, once there are some.
-async fn until_told(uid: &str) -> Vec<Event> {
+async fn until(uid: &str) -> Vec<Event> {
     let events: kube::Api<Event> = kube::Api::all(Server::now().client());
     let of = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
     let told = async {
@@ -40,7 +40,7 @@ async fn a_wipe_that_was_disproved_is_an_event_of_its_volume_and_stands_in_its_s
     store.observe(&recorded.volume.name, recorded.version, status).await.unwrap();
 
     let object = place.objects().get(recorded.volume.name.as_str()).await.unwrap();
-    let told = until_told(object.metadata.uid.as_deref().unwrap()).await;
+    let told = until(object.metadata.uid.as_deref().unwrap()).await;
     let said = told
         .iter()
         .map(|event| (event.type_.as_deref(), event.reason.as_deref(), event.message.as_deref()));
