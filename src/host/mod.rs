@@ -14,6 +14,7 @@ pub mod grow;
 pub(crate) mod hanging;
 pub mod identify;
 pub mod loopback;
+pub mod memory;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
