@@ -315,3 +315,46 @@ fn an_order_to_wipe_is_tried_at_once_however_often_the_last_one_failed() {
     let again = stdout(&berth_with(&host, &["clean", &name]));
     assert_eq!(again, format!("volume {name} is clean already; it is Available now\n"));
 }
+
+/// The heaps of a process beside its first: glibc reserves 64 MiB for each, at a multiple of that (malloc/arena.c).
+fn heaps(process: u32) -> usize {
+    const RESERVED: u64 = 64 * MIB;
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let ranges: Vec<_> = maps
+        .lines()
+        .map(|line| {
+            let mut fields = line.split_whitespace();
+            let (begin, end) = fields.next().unwrap().split_once('-').unwrap();
+            let number = |text| u64::from_str_radix(text, 16).unwrap();
+            (number(begin), number(end), fields.next().unwrap())
+        })
+        .collect();
+    let is_heap = |pair: &&[(u64, u64, &str)]| {
+        let [(begin, used, rights), (rest, end, none)] = pair[..] else { return false };
+        used == rest
+            && end - begin == RESERVED
+            && begin % RESERVED == 0
+            && rights == "rw-p"
+            && none == "---p"
+    };
+    ranges.windows(2).filter(is_heap).count()
+}
+
+#[test]
+fn however_many_threads_look_at_volumes_they_share_a_few_heaps() {
+    let host = Host::new();
+    for number in 0..64 {
+        host.tmpfs("fast", &format!("v{number}"), MIB);
+    }
+
+    let berth = start(&host, &[]);
+
+    let status = fs::read_to_string(format!("/proc/{}/status", berth.pid().as_raw_nonzero()));
+    let threads = status
+        .unwrap()
+        .lines()
+        .find_map(|line| line.strip_prefix("Threads:")?.trim().parse::<u32>().ok());
+    let heaps = heaps(berth.pid().as_raw_nonzero().get().unsigned_abs());
+    assert!(threads > Some(8), "too few threads to tell: {threads:?}");
+    assert!(heaps <= 3, "{heaps} heaps for {threads:?} threads");
+}

@@ -19,6 +19,7 @@ pub mod holder;
 pub(crate) mod hostile;
 pub mod identify;
 pub mod loopback;
+pub mod memory;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;

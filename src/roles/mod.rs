@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cli::Role;
+use crate::host::memory;
 use crate::observe::http;
 use crate::observe::metrics::Metrics;
 use crate::pool::{Pools, Sources};
@@ -25,6 +26,7 @@ use crate::volume::NodeName;
 
 /// Runs a role until a signal ends it.
 pub async fn run(role: Role) -> anyhow::Result<()> {
+    memory::share_heaps();
     // Before anything else: a start may take long, and one that is interrupted ends as any other life does.
     let signals = Signals::listen()?;
     match role {

@@ -16,17 +16,26 @@ use crate::support::{Host, berth::endpoint};
 
 /// How long anything may take. It only bounds a failure.
 pub const PATIENCE: Duration = Duration::from_mins(5);
+/// What takes longer is told, with what it waited for last.
+const LONG: Duration = Duration::from_secs(10);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Looks again and again until `condition` gives something, or else says why not.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
+    let mut last = String::new();
     loop {
         match condition() {
-            Ok(found) => return found,
-            Err(why) => assert!(began.elapsed() < PATIENCE, "waited in vain for {what}: {why}"),
+            Ok(found) => {
+                if began.elapsed() > LONG {
+                    println!("{} s for {what}: {last}", began.elapsed().as_secs());
+                }
+                return found;
+            }
+            Err(why) => last = why,
         }
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}: {last}");
         sleep(PAUSE);
     }
 }
