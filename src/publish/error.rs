@@ -143,7 +143,7 @@ pub enum Error {
     },
     /// The source is missing or another one, or cannot be read. `FAILED_PRECONDITION`; for
     /// [`source::Error::Host`] `INTERNAL`.
-    #[error("volume {id} is not what it was")]
+    #[error("volume {id} could not be verified")]
     Source {
         /// The volume.
         id: VolumeId,
