@@ -98,7 +98,7 @@ fn a_device_that_somebody_holds_for_himself_is_not_wiped_until_he_lets_it_go() {
     berth.delete(&id).unwrap();
     berth.wait_for("the wipe to wait", |berth| {
         let message = berth.volume("d1")?.status.conditions.clean.message;
-        (message.contains("still in use") && message.contains("whoever holds")).then_some(())
+        (message.contains("still in use") && message.contains("which has it open")).then_some(())
     });
     assert_eq!(first_block(), [0xA5; 4096]);
 
