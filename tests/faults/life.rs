@@ -69,6 +69,15 @@ pub(crate) struct Lived {
     pub(crate) met: Vec<Call>,
 }
 
+/// How far its caller is with a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stands {
+    Free,
+    Held,
+    Staged,
+    Published,
+}
+
 struct Life {
     kind: Kind,
     host: Host,
@@ -81,9 +90,7 @@ struct Life {
     lived: Lived,
     /// What the caller knows: the volume's id, and how far it is with it.
     id: Option<String>,
-    holds: bool,
-    staged: bool,
-    published: bool,
+    stands: Stands,
     wrote: bool,
 }
 
@@ -104,12 +111,12 @@ pub(crate) fn live(kind: Kind, point: Option<Point>) -> Lived {
         failures: 0,
         lived: Lived::default(),
         id: None,
-        holds: false,
-        staged: false,
-        published: false,
+        stands: Stands::Free,
         wrote: false,
     };
-    STEPS.into_iter().for_each(|step| life.take(step));
+    for step in STEPS {
+        life.take(step);
+    }
     life.next_tenant();
     life.end();
     life.lived
@@ -146,22 +153,34 @@ impl Life {
         self.point = self.point.filter(|point| !over(point));
     }
 
+    fn holds(&self) -> bool {
+        self.stands >= Stands::Held
+    }
+
+    fn staged(&self) -> bool {
+        self.stands >= Stands::Staged
+    }
+
+    fn published(&self) -> bool {
+        self.stands >= Stands::Published
+    }
+
     fn act(&mut self, step: Step) {
         match step {
             Step::Start => {
-                self.until("it to be free", |life| Ok(life.is(Phase::Available)?.then_some(())))
+                self.until("it to be free", |life| Ok(life.is(Phase::Available)?.then_some(())));
             }
             Step::Restart => {}
             Step::Create => {
                 let id = self.until("the claim", |life| life.create("pvc-1").map(Some));
-                (self.id, self.holds) = (Some(id), true);
+                (self.id, self.stands) = (Some(id), Stands::Held);
             }
             Step::Stage => {
-                self.staged = true;
+                self.stands = Stands::Staged;
                 self.until("it to be staged", |life| life.stage().map(Some));
             }
             Step::Publish => {
-                self.published = true;
+                self.stands = Stands::Published;
                 // A kubelet begins with the stage again, whatever failed.
                 self.until("it to be published", |life| {
                     if life.failures > 0 {
@@ -173,11 +192,11 @@ impl Life {
                 self.wrote = true;
             }
             Step::Unpublish => {
-                self.published = false;
+                self.stands = Stands::Staged;
                 self.until("it to be unpublished", |life| life.unpublish().map(Some));
             }
             Step::Unstage => {
-                self.staged = false;
+                self.stands = Stands::Held;
                 self.until("it to be unstaged", |life| life.unstage().map(Some));
             }
             Step::Delete => self.delete(),
@@ -185,7 +204,7 @@ impl Life {
     }
 
     fn delete(&mut self) {
-        self.holds = false;
+        self.stands = Stands::Free;
         let id = self.id.take().unwrap();
         self.until("the claim to end", |life| life.berth().delete(&id).map(Some));
         self.until("the wipe", |life| {
@@ -207,7 +226,7 @@ impl Life {
         self.until("it to be recorded", |life| {
             let volume = life.volume()?;
             let recorded = volume.status.published.iter().any(|place| place.path == target);
-            Ok((recorded == life.published).then_some(()))
+            Ok((recorded == life.published()).then_some(()))
         });
     }
 
@@ -217,16 +236,15 @@ impl Life {
         self.check_data();
         let volume = self.until("the inventory", |life| life.volume().map(Some));
         let held = volume.spec.claim.as_ref().map(|claim| claim.name.to_string());
-        assert_eq!(held, self.holds.then(|| "pvc-1".into()), "{volume:?}");
+        assert_eq!(held, self.holds().then(|| "pvc-1".into()), "{volume:?}");
         let id = volume.id().map(|id| id.to_string());
-        assert_eq!(id.filter(|_| self.holds), self.id, "the claim has another volume");
-        if self.holds {
-            let rival = self.until("a rival to be refused", |life| match life.create("rival") {
+        assert_eq!(id.filter(|_| self.holds()), self.id, "the claim has another volume");
+        if self.holds() {
+            self.until("a rival to be refused", |life| match life.create("rival") {
                 Err(status) if status.code() == Code::ResourceExhausted => Ok(Some(())),
                 Ok(id) => panic!("{id} was given to a rival"),
                 Err(status) => Err(status),
             });
-            assert_eq!(rival, ());
         }
     }
 
@@ -237,16 +255,16 @@ impl Life {
         if matches!(self.kind, Kind::Tmpfs | Kind::Reformatted) {
             expected.insert(self.source.clone(), 1);
         }
-        if self.staged && self.kind.is_mounted_when_staged() {
+        if self.staged() && self.kind.is_mounted_when_staged() {
             expected.insert(self.staging(), 1);
         }
-        if self.published {
+        if self.published() {
             expected.insert(self.target(), 1);
         }
         let found = mounts(&root);
         if done {
             assert_eq!(found, expected, "mounts");
-            assert_eq!(self.target().exists(), self.published, "the target");
+            assert_eq!(self.target().exists(), self.published(), "the target");
             return;
         }
         let stacked: Vec<_> = found.iter().filter(|(_, count)| **count > 1).collect();
@@ -256,9 +274,9 @@ impl Life {
     /// The tenant has what it wrote for as long as it holds the volume.
     fn check_data(&self) {
         // What is on a device is seen where it is mounted.
-        let seen = self.published || self.kind != Kind::Formatted;
-        if self.wrote && self.holds && seen {
-            let place = if self.published { self.target() } else { self.source.clone() };
+        let seen = self.published() || self.kind != Kind::Formatted;
+        if self.wrote && self.holds() && seen {
+            let place = if self.published() { self.target() } else { self.source.clone() };
             assert!(self.kind.is_whole(&place), "a tenant lost its data: {}", place.display());
         }
     }

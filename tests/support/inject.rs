@@ -209,7 +209,9 @@ fn launcher() -> &'static Sender<Launch> {
             // A thread that shares its working directory cannot change its mount namespace.
             unshare(CloneFlags::CLONE_FS).unwrap();
             loaded.send(load_filter()).unwrap();
-            waiting.iter().for_each(|launch| servers.start(launch));
+            for launch in &waiting {
+                servers.start(launch);
+            }
         });
         launches
     })
@@ -253,7 +255,9 @@ impl Servers {
             let mut ready = [PollFd::new(listener, PollFlags::IN)];
             let patience = (!held.is_empty()).then_some(&LAST_BREATH);
             if poll(&mut ready, patience) == Ok(0) {
-                held.drain(..).for_each(|id| respond(listener, id, None));
+                for id in held.drain(..) {
+                    respond(listener, id, None);
+                }
                 continue;
             }
             // Whoever asked may be dead by now.
