@@ -42,15 +42,22 @@ fn until(steps: &AtomicU64, wanted: u64) {
     }
 }
 
-/// The cleaner raced for a while, tried again as soon as it gives up.
+/// How many wipes have to end while they are raced, however long that takes.
+const ENDS: u32 = 3;
+
+/// The cleaner raced for a while, tried again as soon as it gives up. It may win.
 fn race(world: &World, attackers: &[Attacker]) {
     let mut ends = 0;
     let steps = attacked(world, attackers, |steps| {
         until(steps, 200);
         world.release();
         let begun = Instant::now();
-        while begun.elapsed() < race_time() {
-            let clean = world.volume().status.conditions.clean;
+        while begun.elapsed() < race_time() || ends < ENDS {
+            let volume = world.volume();
+            if volume.is_claimable() {
+                break;
+            }
+            let clean = volume.status.conditions.clean;
             let ended = matches!(
                 clean.reason,
                 CleanReason::WipeFailed | CleanReason::StillInUse | CleanReason::VerifyFailed
@@ -62,7 +69,7 @@ fn race(world: &World, attackers: &[Attacker]) {
             }
         }
     });
-    eprintln!("{steps} steps of {} attackers, {ends} wipes ended", attackers.len());
+    eprintln!("{steps} steps of {} attackers, {ends} wipes that ended in vain", attackers.len());
     // The attack is over: there is something left to wipe, or it was clean between two steps.
     world.clean_again();
     world.require_clean();
