@@ -191,9 +191,7 @@ impl<I: Inventory> Publisher<I> {
         if !staged {
             self.shared.places.clear(&id);
         }
-        self.record(&id).await?;
-        self.shared.places.forget(&id);
-        Ok(())
+        self.record(&id).await
     }
 
     /// What is needed to take a volume away, whichever tenancy it is in now and whether or not it is still recorded.

@@ -29,14 +29,12 @@ impl Places {
         self.lock().contains_key(id)
     }
 
-    /// Learns the places of `id`; what is known already is newer and stays.
+    /// Learns the places of `id`; what is known already is newer and stays. Earlier tenancies that are nowhere any more
+    /// are forgotten.
     pub(super) fn learn(&self, id: &VolumeId, places: Vec<Place>) {
-        self.lock().entry(id.clone()).or_insert(places);
-    }
-
-    /// Forgets the tenancies of the volume before `id` that are nowhere any more.
-    pub(super) fn forget_before(&self, id: &VolumeId) {
-        self.lock().retain(|other, places| {
+        let mut all = self.lock();
+        all.entry(id.clone()).or_insert(places);
+        all.retain(|other, places| {
             other.volume != id.volume || other.tenancy >= id.tenancy || !places.is_empty()
         });
     }
@@ -80,15 +78,6 @@ impl Places {
     /// Notes that `id` is nowhere any more. That is kept: the record may tell of its places for a while yet.
     pub(super) fn clear(&self, id: &VolumeId) {
         self.lock().insert(id.clone(), Vec::new());
-    }
-
-    /// Forgets `id` if it is nowhere and the record says so too: of volumes that are gone nothing is kept. To be called
-    /// in the turn in which that was recorded.
-    pub(super) fn forget(&self, id: &VolumeId) {
-        let mut all = self.lock();
-        if all.get(id).is_some_and(Vec::is_empty) {
-            all.remove(id);
-        }
     }
 
     /// The paths at which tenancies other than `id` are, of any volume.

@@ -183,23 +183,3 @@ fn a_raw_device_is_missed_at_its_targets_and_nowhere_else_that_it_is_said_to_be_
         assert_eq!(once_gone, [world.target("t1")]);
     });
 }
-
-#[test]
-fn nothing_is_kept_of_a_tenancy_that_is_nowhere_any_more_however_late_it_is_spoken_of() {
-    in_world(async |world| {
-        let id = world.directory("v1").await;
-        let of_nobody = VolumeId { volume: "node-a-fast-v9-0".parse().unwrap(), ..id.clone() };
-        world.published(&id, "t1", mounted(SingleNodeWriter)).await;
-        world.release(&id).await;
-
-        for id in [&id, &of_nobody, &id] {
-            world.publisher.unpublish(world.unpublish(id, "t1")).await.unwrap();
-            world.publisher.unstage(world.unstage(id)).await.unwrap();
-            world.publisher.unpublish(world.unpublish(id, "t1")).await.unwrap();
-        }
-
-        let places = &world.publisher.shared.places;
-        assert!(!places.know(&id) && !places.know(&of_nobody), "{places:?}");
-        assert!(world.recorded(&id).await.is_empty());
-    });
-}
