@@ -239,6 +239,8 @@ impl<I: Inventory> Publisher<I> {
     async fn reserved(&self, id: &VolumeId) -> Result<Reserved, Error> {
         let all = self.shared.inventory.list().await;
         let all = all.map_err(|source| Error::Inventory { id: id.clone(), source })?;
+        let recorded = all.iter().map(|recorded| &recorded.volume.name);
+        self.shared.places.forget_all_but(&recorded.collect());
         let own = all.iter().filter(|recorded| recorded.volume.spec.node == self.shared.node);
         Ok(Reserved {
             pools: self.shared.pools.borrow().values().map(|pool| pool.path.clone()).collect(),

@@ -3,12 +3,12 @@
 //! Read from the inventory and the mount table when a volume is first touched, changed by what is mounted and unmounted,
 //! and written back to `status.published` by [`super::record`]. No I/O happens here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::shown::Shown;
-use crate::volume::{Published, VolumeId};
+use crate::volume::{Published, VolumeId, VolumeName};
 
 /// One place of a volume, with what the inventory does not keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,11 @@ impl Places {
     /// Notes that `id` is nowhere any more. That is kept: the record may tell of its places for a while yet.
     pub(super) fn clear(&self, id: &VolumeId) {
         self.lock().insert(id.clone(), Vec::new());
+    }
+
+    /// Forgets what is nowhere any more and is no volume of `recorded`: there is no record of it, old or new, to be checked.
+    pub(super) fn forget_all_but(&self, recorded: &BTreeSet<&VolumeName>) {
+        self.lock().retain(|id, places| !places.is_empty() || recorded.contains(&id.volume));
     }
 
     /// The paths at which tenancies other than `id` are, of any volume.
