@@ -191,9 +191,7 @@ impl<I: Inventory> Publisher<I> {
         if !staged {
             self.shared.places.clear(&id);
         }
-        self.record(&id).await?;
-        self.shared.places.forget(&id);
-        Ok(())
+        self.record(&id).await
     }
 
     /// What is needed to take a volume away, whichever tenancy it is in now and whether or not it is still recorded.
@@ -241,6 +239,8 @@ impl<I: Inventory> Publisher<I> {
     async fn reserved(&self, id: &VolumeId) -> Result<Reserved, Error> {
         let all = self.shared.inventory.list().await;
         let all = all.map_err(|source| Error::Inventory { id: id.clone(), source })?;
+        let recorded = all.iter().map(|recorded| &recorded.volume.name);
+        self.shared.places.forget_all_but(&recorded.collect());
         let own = all.iter().filter(|recorded| recorded.volume.spec.node == self.shared.node);
         Ok(Reserved {
             roots: self.shared.roots.clone(),

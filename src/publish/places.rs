@@ -3,12 +3,12 @@
 //! Read from the inventory and the mount table when a volume is first touched, changed by what is mounted and unmounted,
 //! and written back to `status.published` by [`super::record`]. No I/O happens here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::shown::Shown;
-use crate::volume::{Published, VolumeId};
+use crate::volume::{Published, VolumeId, VolumeName};
 
 /// One place of a volume, with what the inventory does not keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +29,12 @@ impl Places {
         self.lock().contains_key(id)
     }
 
-    /// Learns the places of `id`; what is known already is newer and stays.
+    /// Learns the places of `id`; what is known already is newer and stays. Earlier tenancies that are nowhere any more
+    /// are forgotten.
     pub(super) fn learn(&self, id: &VolumeId, places: Vec<Place>) {
-        self.lock().entry(id.clone()).or_insert(places);
-    }
-
-    /// Forgets the tenancies of the volume before `id` that are nowhere any more.
-    pub(super) fn forget_before(&self, id: &VolumeId) {
-        self.lock().retain(|other, places| {
+        let mut all = self.lock();
+        all.entry(id.clone()).or_insert(places);
+        all.retain(|other, places| {
             other.volume != id.volume || other.tenancy >= id.tenancy || !places.is_empty()
         });
     }
@@ -82,13 +80,9 @@ impl Places {
         self.lock().insert(id.clone(), Vec::new());
     }
 
-    /// Forgets `id` if it is nowhere and the record says so too: of volumes that are gone nothing is kept. To be called
-    /// in the turn in which that was recorded.
-    pub(super) fn forget(&self, id: &VolumeId) {
-        let mut all = self.lock();
-        if all.get(id).is_some_and(Vec::is_empty) {
-            all.remove(id);
-        }
+    /// Forgets what is nowhere any more and is no volume of `recorded`: there is no record of it, old or new, to be checked.
+    pub(super) fn forget_all_but(&self, recorded: &BTreeSet<&VolumeName>) {
+        self.lock().retain(|id, places| !places.is_empty() || recorded.contains(&id.volume));
     }
 
     /// The paths at which tenancies other than `id` are, of any volume.

@@ -88,9 +88,7 @@ impl<I: Inventory> Publisher<I> {
             return Ok(());
         }
         self.shared.places.clear(&task.id);
-        self.record(&task.id).await?;
-        self.shared.places.forget(&task.id);
-        Ok(())
+        self.record(&task.id).await
     }
 
     /// Makes and mounts what `task` needs. Each step that must not be repeated is recorded before and after it.

@@ -50,8 +50,8 @@ impl<I: Inventory> Publisher<I> {
         if self.shared.places.know(id) {
             return Ok(());
         }
-        self.shared.places.forget_before(id);
         if volume.status.published.is_empty() {
+            self.shared.places.learn(id, Vec::new());
             return Ok(());
         }
         let task =

@@ -29,9 +29,13 @@ mod tenant;
 mod town;
 mod visitor;
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use facts::Fact;
+use server::{Server, wait_for};
+use support::{mount, unmount};
 use town::Soak;
 
 /// How long it runs unless BERTH_SOAK_SECONDS says otherwise.
@@ -54,4 +58,42 @@ fn whatever_happens_to_200_volumes_an_auditor_finds_no_difference_and_nothing_gr
     println!("in {} s of load, {} s in all:", soak.loaded.as_secs(), began.elapsed().as_secs());
     print!("{}", facts.report(soak.loaded));
     assert_eq!(facts.missing(), Vec::<Fact>::new(), "the soak was none");
+}
+
+/// An auditor who finds nothing is worth what he finds where something is wrong.
+#[test]
+fn an_auditor_finds_whatever_was_tampered_with() {
+    let mut soak = Soak::begin(1);
+    let mut server = Server::spawn(&soak.host);
+    server.wait_ready(&soak.calls.runtime);
+    soak.live(|_, town, _, stop| {
+        wait_for("some life", || {
+            let published = town.facts.of(Fact::Publishes);
+            if stop() || published > 20 { Ok(()) } else { Err(published.to_string()) }
+        });
+    });
+    soak.rest(&server);
+    let target = soak.any_target();
+    let mut found = |what: &str| {
+        let found = soak.differences(&server).join("; ");
+        assert!(found.contains(what), "of {what} there is no word in {found:?}");
+    };
+    let state = soak_path(&target).join("state/left");
+
+    fs::write(target.join("stray"), "").unwrap();
+    found("stray");
+    fs::remove_file(target.join("stray")).unwrap();
+    fs::write(&state, "").unwrap();
+    found("state/left is left");
+    fs::remove_file(&state).unwrap();
+    mount(&["--bind", target.to_str().unwrap()], &target);
+    found("mounted and nobody's");
+    unmount(&target);
+    unmount(&target);
+    found("not mounted: [");
+}
+
+/// The host's directory, of a target in it.
+fn soak_path(target: &Path) -> &Path {
+    target.ancestors().nth(3).unwrap()
 }

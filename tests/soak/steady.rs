@@ -35,7 +35,7 @@ pub fn last(soak: &mut Soak, load: Duration) {
     let last = &used[used.len() - 1];
     assert!(last.anonymous <= most, "{last}, after {} when it had warmed up", used[0]);
     soak.empty(&server);
-    println!("{} when everybody has left", at_rest(&server, used.last()));
+    println!("{} when everybody has just left", Footprint::of(server.pid()));
     server.stop();
 }
 

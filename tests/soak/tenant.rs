@@ -150,12 +150,12 @@ impl Tenant {
             let target = dice.index(TARGETS);
             let is_there = self.targets[target] == Is::Yes;
             match dice.roll(100) {
-                0..8 => self.begin_to_leave(dice),
-                8..30 if self.staged != Is::Yes => Some(Step::Stage),
-                8..10 => Some(Step::Stage),
-                10..30 => Some(Step::Publish(target)),
-                30..45 if is_there => Some(Step::Unpublish(target)),
-                45..50 if self.staged == Is::Yes && !is_anywhere => Some(Step::Unstage),
+                0..3 => self.begin_to_leave(dice),
+                3..30 if self.staged != Is::Yes => Some(Step::Stage),
+                3..5 => Some(Step::Stage),
+                5..30 => Some(Step::Publish(target)),
+                30..38 if is_there => Some(Step::Unpublish(target)),
+                38..40 if self.staged == Is::Yes && !is_anywhere => Some(Step::Unstage),
                 _ => None,
             }
         })

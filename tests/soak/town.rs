@@ -1,6 +1,7 @@
 //! The whole soak: the host, its tenants, and a stretch of load after which everything rests and is audited.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,9 @@ use crate::dice::Dice;
 use crate::facts::{Fact, Facts};
 use crate::noise::Noise;
 use crate::server::{Server, configure, log, wait_for};
-use crate::site::{self, Site};
+use crate::site::{self, Kind, Site};
 use crate::support::Host;
-use crate::tenant::{Tenant, Town};
+use crate::tenant::{Is, Tenant, Town, target};
 use crate::visitor::Visitor;
 
 /// Callers at a time; each has tenants of its own.
@@ -130,17 +131,37 @@ impl Soak {
         }
     }
 
-    fn audit(&mut self, server: &Server) {
-        let path = self.host.path("");
+    /// What an auditor finds now.
+    pub fn differences(&mut self, server: &Server) -> Vec<String> {
+        let (expected, auditor) = self.expected(server);
+        let found = auditor.differences(&expected);
+        found.into_iter().chain(auditor.contents(&expected)).collect()
+    }
+
+    /// A place at which a tenant has its volume as a directory now.
+    pub fn any_target(&self) -> PathBuf {
+        let tenants = self.workers.iter().flat_map(|worker| &worker.tenants);
+        let mut there = tenants.filter(|tenant| tenant.kind == Kind::Tmpfs).filter_map(|tenant| {
+            let number = tenant.targets.iter().position(|target| *target == Is::Yes)?;
+            Some(target(&self.town.kubelet, tenant.id.as_ref()?, number))
+        });
+        there.next().expect("nobody has anything")
+    }
+
+    fn expected(&mut self, server: &Server) -> (Expected<'_>, &mut Auditor) {
         let visitor = &self.visitor.0;
         let tenants = self.workers.iter().flat_map(|worker| &worker.tenants);
         let expected = Expected {
-            host: &path,
+            host: self.host.path(""),
             sites: self.sites.iter().chain(visitor.site()).collect(),
             tenants: tenants.chain([&visitor.tenant]).collect(),
             server: server.pid(),
         };
-        let auditor = &mut self.auditor;
+        (expected, &mut self.auditor)
+    }
+
+    fn audit(&mut self, server: &Server) {
+        let (expected, auditor) = self.expected(server);
         wait_for("the auditor to find no difference", || {
             let found = auditor.differences(&expected);
             if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }

@@ -185,21 +185,22 @@ fn a_raw_device_is_missed_at_its_targets_and_nowhere_else_that_it_is_said_to_be_
 }
 
 #[test]
-fn nothing_is_kept_of_a_tenancy_that_is_nowhere_any_more_however_late_it_is_spoken_of() {
+fn of_a_volume_that_is_gone_nothing_is_kept_however_late_it_is_spoken_of() {
     in_world(async |world| {
-        let id = world.directory("v1").await;
+        let (id, other) = (world.directory("v1").await, world.directory("v2").await);
         let of_nobody = VolumeId { volume: "node-a-fast-v9-0".parse().unwrap(), ..id.clone() };
         world.published(&id, "t1", mounted(SingleNodeWriter)).await;
-        world.release(&id).await;
-
-        for id in [&id, &of_nobody, &id] {
+        for id in [&id, &of_nobody] {
             world.publisher.unpublish(world.unpublish(id, "t1")).await.unwrap();
             world.publisher.unstage(world.unstage(id)).await.unwrap();
-            world.publisher.unpublish(world.unpublish(id, "t1")).await.unwrap();
         }
+        let know = |id| world.publisher.shared.places.know(id);
+        assert!(know(&id), "an old record of it would be believed");
 
-        let places = &world.publisher.shared.places;
-        assert!(!places.know(&id) && !places.know(&of_nobody), "{places:?}");
-        assert!(world.recorded(&id).await.is_empty());
+        let version = world.inventory.get(&id.volume).await.unwrap().version;
+        world.inventory.remove(&id.volume, version).await.unwrap();
+        world.published(&other, "t2", mounted(SingleNodeWriter)).await;
+
+        assert_eq!([&id, &of_nobody, &other].map(know), [false, false, true]);
     });
 }

@@ -23,7 +23,7 @@ pub fn check(
         let path = volume["status"]["path"].as_str().unwrap();
         let held = tenancies.iter().find(|one| one.site.path == Path::new(path));
         let wrong = match held {
-            Some(tenancy) => of_held(expected.host, tenancy, volume),
+            Some(tenancy) => of_held(&expected.host, tenancy, volume),
             None => of_free(volume, &points),
         };
         found.extend(wrong.into_iter().map(|wrong| format!("{}: {wrong}", volume["name"])));

@@ -10,7 +10,7 @@ use crate::tenant::{Is, TARGETS, staging, target};
 
 /// Notes all of it.
 pub fn check(expected: &Expected<'_>, found: &mut Vec<String>) {
-    let host = expected.host;
+    let host = &expected.host;
     let kubelet = host.join("kubelet");
     let mut due = BTreeSet::new();
     for tenant in &expected.tenants {
@@ -61,7 +61,7 @@ fn check_processes(expected: &Expected<'_>, found: &mut Vec<String>) {
         }
         // What is mounted here is seen nowhere else.
         let points = (!is_ours).then(|| table::points(&process)).flatten().unwrap_or_default();
-        let leaked = points.iter().any(|point| point.starts_with(expected.host));
+        let leaked = points.iter().any(|point| point.starts_with(&expected.host));
         if leaked && number != std::process::id() {
             found.push(format!("process {number} sees mounts of the host"));
         }

@@ -21,7 +21,7 @@ use crate::tenant::{Is, TARGETS, Tenant, staging, target};
 /// What is to be so.
 pub struct Expected<'a> {
     /// The host's directory.
-    pub host: &'a Path,
+    pub host: PathBuf,
     pub sites: Vec<&'a Site>,
     /// Each of them certain of what it has.
     pub tenants: Vec<&'a Tenant>,
@@ -52,7 +52,7 @@ impl Auditor {
 
     /// What differs now in records, mounts and leftovers. Some of it may only not have come about yet.
     pub fn differences(&mut self, expected: &Expected<'_>) -> Vec<String> {
-        let volumes = match volumes(expected.host) {
+        let volumes = match volumes(&expected.host) {
             Ok(volumes) => volumes,
             Err(why) => return vec![why],
         };
@@ -68,14 +68,14 @@ impl Auditor {
     /// What differs in what is on the disks and in the directories, which are read whole.
     pub fn contents(&self, expected: &Expected<'_>) -> Vec<String> {
         let mut found = Vec::new();
-        let volumes = match volumes(expected.host) {
+        let volumes = match volumes(&expected.host) {
             Ok(volumes) => volumes,
             Err(why) => return vec![why],
         };
         let tenancies = tenancies(expected, &volumes, &mut found);
         let claimed: Vec<_> = tenancies.iter().map(|one| &one.site.path).collect();
         for one in &tenancies {
-            found.extend(contents::of_tenant(expected.host, one));
+            found.extend(contents::of_tenant(&expected.host, one));
         }
         for site in expected.sites.iter().filter(|site| !claimed.contains(&&site.path)) {
             found.extend(contents::of_free(site));
@@ -105,23 +105,23 @@ impl Auditor {
         let mounted = [Kind::Tmpfs, Kind::Bind, Kind::Ext4];
         let own = expected.sites.iter().filter(|site| mounted.contains(&site.kind));
         let mut due: Vec<PathBuf> = own.map(|site| site.path.clone()).collect();
-        due.push(expected.host.to_owned());
+        due.push(expected.host.clone());
         for one in tenancies {
-            for place in one.mounts(expected.host) {
+            for place in one.mounts(&expected.host) {
                 found.extend(one.shows_something_else(&place));
                 due.push(place);
             }
         }
         due.sort();
         let mut there: Vec<_> = table::points(Path::new("/proc/thread-self")).unwrap();
-        there.retain(|point| point.starts_with(expected.host));
+        there.retain(|point| point.starts_with(&expected.host));
         there.sort();
         if there != due {
             let more = surplus(&there, &due);
             let less = surplus(&due, &there);
             found.push(format!("mounted and nobody's: {more:?}; not mounted: {less:?}"));
         }
-        if outside(expected.host) != self.foreign {
+        if outside(&expected.host) != self.foreign {
             found.push("mounts outside the host's directory have changed".into());
         }
     }
