@@ -40,6 +40,8 @@ pub mod health;
 pub mod host;
 pub mod inventory;
 pub mod kubelet;
+#[cfg(test)]
+mod model;
 pub mod observe;
 pub mod pool;
 pub mod publish;

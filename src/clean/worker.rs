@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::lock::Lock;
+use super::outcome;
 use super::progress::Progress;
 use super::queue::Order;
 use super::wipe::{self, Notes, Run};
@@ -20,7 +21,7 @@ use crate::host::priority;
 use crate::inventory::{self, Inventory, Recorded};
 use crate::observe::metrics::WipeOutcome;
 use crate::volume::{
-    Bytes, CleanMethod, CleanPolicy, CleanReason, Cleaning, Fingerprint, LocalVolume, Published,
+    Bytes, CleanPolicy, Fingerprint, LocalVolume, Published,
     Remount, Status, Tenancy, VolumeName,
 };
 
@@ -159,17 +160,7 @@ impl<I: Inventory> Job<I> {
         let tenancy = self.volume.spec.tenancy;
         let policy = self.policy.clone();
         let begun = self.inventory.modify_status(&self.volume.name, |volume| {
-            let earlier = volume.status.cleaning.clone().filter(|c| c.tenancy == tenancy);
-            let fresh = Cleaning {
-                tenancy,
-                method: policy.method.clone(),
-                started: now,
-                entries: 0,
-                bytes: Bytes(0),
-                remount: None,
-            };
-            let remount = earlier.and_then(|earlier| earlier.remount);
-            volume.cleaning(Cleaning { remount, ..fresh }, &policy, now)
+            outcome::begun(volume, tenancy, &policy, now)
         });
         self.volume = begun.await?.volume;
         // Somebody decided otherwise meanwhile; what is recorded now says what to do.
@@ -281,15 +272,7 @@ pub(super) async fn record<I: Inventory>(
 fn status(volume: &LocalVolume, ended: &Ended, now: Timestamp) -> Option<Status> {
     match &ended.result {
         Ok(fingerprint) => {
-            let reason = match ended.policy.method {
-                CleanMethod::None => CleanReason::LeftAsIs,
-                _ => CleanReason::Wiped,
-            };
-            let mut status = volume.cleaned(ended.tenancy, &ended.policy, reason, now)?;
-            if let Some(fingerprint) = fingerprint {
-                status.fingerprint = fingerprint.clone();
-            }
-            Some(status)
+            outcome::done(volume, ended.tenancy, &ended.policy, fingerprint.as_ref(), now)
         }
         // `status.cleaning` stays, and says to the next agent what was begun.
         Err(Error::Interrupted) => None,

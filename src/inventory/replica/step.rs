@@ -1,11 +1,11 @@
 //! What is to be done so that ledger and remote store say the same of one volume. Pure.
 
 use super::super::Recorded;
-use crate::volume::{LocalVolume, Status};
+use crate::volume::{LocalVolume, Spec, Status};
 
 /// One step towards agreement. After it the two are compared again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// They agree.
     Nothing,
     /// The ledger does not know the volume: it was lost, or is new. It learns all of it.
@@ -19,21 +19,25 @@ pub(super) enum Step {
     Mourn,
     /// Something was seen, and the remote store learns it.
     Tell(Box<Status>),
-    /// The remote store was set back to an earlier tenancy, as by an old backup. It learns all of it anew.
+    /// The remote store was set back to an earlier tenancy, or before the end of this one, as by an old backup. It learns
+    /// all of it anew.
     Replace(Box<LocalVolume>),
 }
 
 /// The next step, from what each of them has.
 ///
 /// The remote store decides and the ledger sees. Only a tenancy never goes back, whoever says so: the id of a tenancy
-/// that has begun must not be given to another tenant. And of what is seen it is the controller that sees a node go.
-pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&Recorded>) -> Step {
+/// that has begun must not be given to another tenant, and one that has ended does not begin again. And of what is seen it is the controller that sees a node go.
+pub(crate) fn next(ledger: Option<&LocalVolume>, remote: Option<&Recorded>) -> Step {
     let deleting = remote.is_some_and(|remote| remote.deleting);
     match (ledger, remote.map(|remote| &remote.volume)) {
         (None, Some(_)) => Step::Adopt,
         (Some(ledger), None) => Step::Publish(Box::new(ledger.clone())),
-        (Some(ledger), Some(remote)) if remote.spec.tenancy < ledger.spec.tenancy => {
+        (Some(ledger), Some(remote)) if is_behind(&remote.spec, &ledger.spec) => {
             Step::Replace(Box::new(ledger.clone()))
+        }
+        (Some(ledger), Some(remote)) if is_another(&remote.spec, &ledger.spec) => {
+            Step::Replace(Box::new(ledger.given_twice()))
         }
         (Some(ledger), Some(remote)) if remote.spec != ledger.spec => Step::Take,
         (Some(ledger), Some(_)) if deleting => Step::Publish(Box::new(ledger.clone())),
@@ -43,6 +47,27 @@ pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&Recorded>) -> S
         }
         (Some(_), Some(_)) | (None, None) => Step::Nothing,
     }
+}
+
+/// Whether a spec is from before another one: its tenancy is an earlier one, or has yet to end.
+fn is_behind(spec: &Spec, of: &Spec) -> bool {
+    (spec.tenancy, spec.claim.is_none()) < (of.tenancy, of.claim.is_none())
+}
+
+/// Whether one tenancy's number was given to two claims.
+fn is_another(one: &Spec, other: &Spec) -> bool {
+    let claims = one.claim.as_ref().zip(other.claim.as_ref());
+    one.tenancy == other.tenancy && claims.is_some_and(|(one, other)| one.name != other.name)
+}
+
+/// What the ledger's spec becomes by what the remote store `decided`; absent where that is older than what was taken
+/// before. A tenancy never goes back.
+pub(crate) fn learnt(ledger: &LocalVolume, decided: Option<&Spec>) -> Spec {
+    let is_newer = |spec: &&Spec| {
+        !is_behind(spec, &ledger.spec) && !is_another(spec, &ledger.spec)
+    };
+    let newer = decided.filter(is_newer);
+    newer.unwrap_or(&ledger.spec).clone()
 }
 
 #[cfg(test)]
