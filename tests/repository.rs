@@ -138,7 +138,10 @@ fn arrows_between_the_modules_point_one_way() {
     for (name, text) in files("src", "rs") {
         let from = module(&name);
         // The model drives all of them.
-        if matches!(from, "lib" | "model") || name.contains("/tests") || name.ends_with("contract.rs") {
+        if matches!(from, "lib" | "model")
+            || name.contains("/tests")
+            || name.ends_with("contract.rs")
+        {
             continue;
         }
         let allowed =

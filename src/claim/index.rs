@@ -96,12 +96,12 @@ impl Index {
         }
     }
 
-    /// Holds `fresh` in the place of what it held at the version `refused`, at which the store no longer had the volume:
-    /// also where that is a greater one. An API server that was set back has smaller ones, and the same volume would be
-    /// chosen and refused for ever.
-    pub(super) fn correct(&mut self, refused: Version, fresh: Recorded) {
+    /// Holds `fresh`, which was read when the version `known` was held here already: in the place of that even if it is the
+    /// smaller one. An API server that was set back has smaller ones, and the same volume would be chosen, and found
+    /// to be another, for ever.
+    pub(super) fn correct(&mut self, known: Version, fresh: Recorded) {
         let name = fresh.volume.name.clone();
-        if self.volumes.get(&name).is_some_and(|known| known.version == refused) {
+        if self.volumes.get(&name).is_some_and(|held| held.version == known) {
             self.forget(&name);
             self.apply(fresh);
         } else {

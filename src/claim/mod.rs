@@ -317,7 +317,7 @@ impl<I: Inventory> Shared<I> {
             }
             Err(inventory::Error::ClaimNameTaken { holder, .. }) => Ok(Given::Elsewhere(holder)),
             Err(inventory::Error::Conflict(_) | inventory::Error::NotFound(_)) => {
-                self.correct(volume).await?;
+                self.learn(name, Some(volume.version), self.inventory.get(name).await)?;
                 Ok(Given::Lost)
             }
             Err(error) => Err(error.into()),
@@ -350,34 +350,27 @@ impl<I: Inventory> Shared<I> {
         }
     }
 
-    /// What was decided about a volume before this call, and tells the index if that knows it: of what it does not know the
-    /// watch tells.
+    /// What was decided about a volume before this call, by whomever.
     async fn latest(&self, name: &VolumeName) -> Result<Option<Recorded>, Error> {
         let known = self.read().get(name).map(|known| known.version);
-        let fresh = self.there(name, known, self.inventory.latest(name).await)?;
-        fresh.iter().for_each(|fresh| self.write().update(fresh.clone()));
-        Ok(fresh)
+        self.learn(name, known, self.inventory.latest(name).await)
     }
 
-    /// Reads a volume anew that was not at the version of `refused`, and lets the index have it in the place of that.
-    async fn correct(&self, refused: &Recorded) -> Result<(), Error> {
-        let name = &refused.volume.name;
-        let fresh = self.there(name, Some(refused.version), self.inventory.get(name).await)?;
-        fresh.into_iter().for_each(|fresh| self.write().correct(refused.version, fresh));
-        Ok(())
-    }
-
-    /// What was read of a volume. The index forgets one that is not there, if it knew it at most at version `known`.
-    fn there(
+    /// Lets the index, which `known` was in before, learn what was `read` of a volume: of what it does not know the watch tells.
+    fn learn(
         &self,
         name: &VolumeName,
         known: Option<Version>,
         read: Result<Recorded, inventory::Error>,
     ) -> Result<Option<Recorded>, Error> {
+        let known = known.unwrap_or(Version(0));
         match read {
-            Ok(fresh) => Ok(Some(fresh)),
+            Ok(fresh) => {
+                self.write().correct(known, fresh.clone());
+                Ok(Some(fresh))
+            }
             Err(inventory::Error::NotFound(_)) => {
-                known.iter().for_each(|version| self.write().remove(name, *version));
+                self.write().remove(name, known);
                 Ok(None)
             }
             Err(error) => Err(error.into()),

@@ -21,8 +21,7 @@ use crate::host::priority;
 use crate::inventory::{self, Inventory, Recorded};
 use crate::observe::metrics::WipeOutcome;
 use crate::volume::{
-    Bytes, CleanPolicy, Fingerprint, LocalVolume, Published,
-    Remount, Status, Tenancy, VolumeName,
+    Bytes, CleanPolicy, Fingerprint, LocalVolume, Published, Remount, Status, Tenancy, VolumeName,
 };
 
 /// How often the progress of a wipe is recorded.

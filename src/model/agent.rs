@@ -143,7 +143,7 @@ pub(super) fn take(
     (decided, version): (Rec, u8),
 ) -> Option<Rec> {
     let at = usize::from(volume);
-    let is_news = agent.taken[at] <= version || lab.breaks(Mutation::OlderDecisionTaken);
+    let is_news = agent.taken[at] <= version;
     agent.taken[at] = agent.taken[at].max(version);
     let learnt = lab.learnt(state.ledger[at]?, is_news.then_some(decided));
     state.ledger[at] = Some(learnt);

@@ -130,8 +130,7 @@ pub(super) fn explore(model: &Model, most: usize) -> Report {
     report.states = graph.states.len();
     if !report.cut {
         let stuck = graph.stuck(model);
-        report.stuck =
-            stuck.map(|stuck| (graph.way(model, stuck), graph.states[stuck as usize]));
+        report.stuck = stuck.map(|stuck| (graph.way(model, stuck), graph.states[stuck as usize]));
     }
     report
 }

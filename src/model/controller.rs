@@ -3,9 +3,7 @@
 
 use super::Steps;
 use super::lab::{Chosen, Lab, Mutation, Released};
-use super::state::{
-    Broken, Id, Lease, Object, Op, Read, Rec, State, TWO, Wants, Wish,
-};
+use super::state::{Broken, Id, Lease, Object, Op, Read, Rec, State, TWO, Wants, Wish};
 use crate::inventory::kubernetes::reservation::Came;
 
 /// Why a write was refused.
@@ -222,7 +220,8 @@ fn answer(lab: &Lab, state: &mut State, number: u8, name: u8, volume: u8) {
     let index = &mut state.controllers[usize::from(number)].index[usize::from(volume)];
     let known = *index;
     let fresh = state.api[usize::from(volume)].and_then(Object::read);
-    *index = lab.take(known, fresh);
+    // What was read after it was known counts, whatever its version.
+    *index = fresh;
     let read = if lab.breaks(Mutation::HolderAnsweredFromMemory) { known.or(fresh) } else { fresh };
     let Some(told) = read.map(|read: Read| lab.told(read.rec)) else { return };
     if told.claim == Some(name) {

@@ -59,11 +59,16 @@ fn network(steps: &mut Steps<'_>) {
 
 fn controllers(steps: &mut Steps<'_>) {
     for number in 0..steps.model.bounds.controllers {
-        steps.fault("controller is started anew", [number, 0], Fault::ControllerCrash, |_, state| {
-            let index = [state.look(0), state.look(1)];
-            let controller = &mut state.controllers[usize::from(number)];
-            (controller.op, controller.index) = (Op::Idle, index);
-        });
+        steps.fault(
+            "controller is started anew",
+            [number, 0],
+            Fault::ControllerCrash,
+            |_, state| {
+                let index = [state.look(0), state.look(1)];
+                let controller = &mut state.controllers[usize::from(number)];
+                (controller.op, controller.index) = (Op::Idle, index);
+            },
+        );
     }
 }
 
@@ -80,13 +85,18 @@ fn agents(steps: &mut Steps<'_>) {
             continue;
         }
         for orphans in [false, true] {
-            steps.fault("agent crashes", [late.into(), orphans.into()], Fault::AgentCrash, |_, state| {
-                end(state, agent, late);
-                for (at, wipe) in agent.wipes.iter().enumerate() {
-                    let runs = matches!(wipe, Wipe::Begun(_) | Wipe::Half(_));
-                    state.host[at].orphan |= orphans && runs;
-                }
-            });
+            steps.fault(
+                "agent crashes",
+                [late.into(), orphans.into()],
+                Fault::AgentCrash,
+                |_, state| {
+                    end(state, agent, late);
+                    for (at, wipe) in agent.wipes.iter().enumerate() {
+                        let runs = matches!(wipe, Wipe::Begun(_) | Wipe::Half(_));
+                        state.host[at].orphan |= orphans && runs;
+                    }
+                },
+            );
         }
         steps.fault("node is reset", [late.into(), 0], Fault::Reset, |_, state| {
             end(state, agent, late);
@@ -130,7 +140,9 @@ fn api_server(steps: &mut Steps<'_>) {
             state.backup = Some(Backup { api, leases, callers });
         }),
         Some(backup) => {
-            steps.fault("API server is set back", [0; 2], Fault::SetBack, |_, state| set_back(state, backup));
+            steps.fault("API server is set back", [0; 2], Fault::SetBack, |_, state| {
+                set_back(state, backup)
+            });
         }
     }
 }
@@ -154,7 +166,9 @@ fn set_back(state: &mut State, backup: Backup) {
 fn node(steps: &mut Steps<'_>) {
     let (uid, is_there) = steps.from.node;
     if is_there {
-        steps.fault("Node is deleted", [uid, 0], Fault::NodeDeleted, |_, state| state.node.1 = false);
+        steps.fault("Node is deleted", [uid, 0], Fault::NodeDeleted, |_, state| {
+            state.node.1 = false
+        });
     } else {
         steps.add("Node comes back", [uid, 0], |_, state| state.node = (uid + 1, true));
     }

@@ -1,28 +1,23 @@
 //! The product's pure functions on numbered records. Each is called once for the same arguments, and its answer kept.
 //! This is where a [`Mutation`] puts something else in the place of a rule.
 
+mod agent;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::node;
-use super::state::{Id, Lease, Object, Read, Rec, TWO};
+use super::state::{Lease, Object, Read, Rec, TWO};
 use crate::claim::index::Index;
 use crate::claim::{Choice, ClaimRequest, Filesystem, Topology};
-use crate::clean::in_use::require_unpublished;
-use crate::clean::outcome;
-use crate::clean::queue::{self, Clock, Next};
 use crate::inventory::kubernetes::entry::{Content, Entry, FINALIZER, finalizers};
 use crate::inventory::kubernetes::reservation::{Came, Wish};
 use crate::inventory::replica::step::{self, Step};
 use crate::inventory::{Recorded, Version};
-use crate::publish::record;
 use crate::volume::fixture::{claim, delete};
-use crate::volume::{
-    AccessMode, CapacityRange, LocalVolume, Mode, Published, Status, Tenancy, VolumeId,
-};
+use crate::volume::{CapacityRange, LocalVolume, Mode, Status, Tenancy};
 
 /// A rule that is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +40,6 @@ pub(super) enum Mutation {
     LedgerRebuiltAtOnce,
     PartOfALedgerBelieved,
     OlderTenancyTaken,
-    OlderDecisionTaken,
     EndedTenancyTaken,
     DeletionBelieved,
     NodeGoneBeforeItsEnd,
@@ -228,8 +222,7 @@ impl Lab {
 
     pub(super) fn released(&self, of: Rec, tenancy: u8) -> Released {
         let latest = self.told(of).tenancy;
-        let asked =
-            if self.breaks(Mutation::ReleaseIgnoresTenancy) { latest } else { tenancy };
+        let asked = if self.breaks(Mutation::ReleaseIgnoresTenancy) { latest } else { tenancy };
         let released = rec(self.kept(Call::Released, &[of, asked.into()], || {
             let spec = self.volume(of).released(Tenancy(asked.into()));
             some(spec.ok().map(|spec| self.number(LocalVolume { spec, ..self.volume(of) })))
@@ -243,9 +236,10 @@ impl Lab {
         let newer = all[0].map(|read| read.version) < all[1].map(|read| read.version);
         let chosen = self.kept(Call::Choose, &[first, second, name.into(), newer.into()], || {
             let mut index = Index::default();
-            let recorded = all.iter().flatten().map(|read| {
-                Recorded::new(self.read(read.rec), Version(read.version.into()))
-            });
+            let recorded = all
+                .iter()
+                .flatten()
+                .map(|read| Recorded::new(self.read(read.rec), Version(read.version.into())));
             index.reset(recorded.collect());
             match index.choose(&request(name)) {
                 Choice::Held(volume) => u64::from(node::number_of(&volume)),
@@ -264,12 +258,11 @@ impl Lab {
     pub(super) fn take(&self, knew: Option<Read>, now: Option<Read>) -> Option<Read> {
         let versions = [knew, now].map(|read| read.map(|read| read.version));
         let order = versions[0].cmp(&versions[1]) as i8 + 1;
-        let recs = [knew, now].map(|read| read.map_or(Rec::MAX, |read| read.rec));
+        let [old, new] = [knew, now].map(|read| read.map_or(Rec::MAX, |read| read.rec));
         let order = u16::try_from(order).unwrap();
-        let taken = self.kept(Call::Take, &[recs[0], recs[1], order], || {
-            let recorded = |read: Read| {
-                Recorded::new(self.volume(read.rec), Version(read.version.into()))
-            };
+        let taken = self.kept(Call::Take, &[old, new, order], || {
+            let recorded =
+                |read: Read| Recorded::new(self.volume(read.rec), Version(read.version.into()));
             let mut index = Index::default();
             index.reset(knew.map(recorded).into_iter().collect());
             index.reset(now.map(recorded).into_iter().collect());
@@ -292,8 +285,7 @@ impl Lab {
             let spec = self.volume(wish.rec).spec;
             let claim = claim_name(wish.name).parse().unwrap();
             let name = self.volume(wish.rec).name;
-            let wished =
-                Wish { claim, volume: name, version: Version(wish.version.into()), spec };
+            let wished = Wish { claim, volume: name, version: Version(wish.version.into()), spec };
             let volume = self.volume(object.rec);
             let mut entry = Entry::of_volume(&volume, object.version.into());
             if !object.complete {
@@ -402,140 +394,4 @@ fn request(name: u8) -> ClaimRequest {
         topology: Topology::default(),
         pvc: None,
     }
-}
-
-/// What the agent does with records.
-impl Lab {
-    /// What the ledger's record becomes by what was decided; absent where that is not news.
-    pub(super) fn learnt(&self, ledger: Rec, decided: Option<Rec>) -> Rec {
-        let parts = [ledger, decided.unwrap_or(Rec::MAX)];
-        let learnt = self.kept(Call::Learnt, &parts, || {
-            let known = self.volume(ledger);
-            let decided = decided.map(|decided| self.volume(decided).spec);
-            let is_broken = [
-                Mutation::OlderTenancyTaken,
-                Mutation::EndedTenancyTaken,
-                Mutation::GivenTwiceTaken,
-            ]
-            .into_iter()
-            .any(|mutation| self.breaks(mutation));
-            let older = is_broken.then(|| decided.clone()).flatten();
-            let spec = older.unwrap_or_else(|| step::learnt(&known, decided.as_ref()));
-            u64::from(self.number(LocalVolume { spec, ..known }))
-        });
-        rec(learnt).unwrap()
-    }
-
-    pub(super) fn recorded(&self, of: Rec, id: Id, at: (bool, bool)) -> Option<Rec> {
-        rec(self.kept(Call::Recorded, &[of, id.tenancy.into(), flags(at)], || {
-            let volume = self.volume(of);
-            let status = record::recorded(&volume, &id_of(&volume, id), published(at));
-            self.with_status(of, status)
-        }))
-    }
-
-    pub(super) fn held(&self, of: Rec, id: Id, at: (bool, bool)) -> Option<Rec> {
-        rec(self.kept(Call::Held, &[of, id.tenancy.into(), flags(at)], || {
-            let volume = self.volume(of);
-            let status = record::held_at(&volume, &id_of(&volume, id), published(at));
-            self.with_status(of, status)
-        }))
-    }
-
-    pub(super) fn is_live(&self, of: Rec, id: Id) -> bool {
-        let told = self.told(of);
-        told.claim.is_some() && told.tenancy == id.tenancy
-    }
-
-    /// Whether the cleaner would begin a wipe now.
-    pub(super) fn wants_wipe(&self, of: Rec) -> bool {
-        let due = self.kept(Call::Due, &[of], || {
-            let clock = Clock { now: Instant::now(), mounts_changed: None };
-            let volume = self.volume(of);
-            let is_due = matches!(queue::next(&volume, Version(1), None, clock), Next::Wipe(_));
-            let is_nowhere = require_unpublished(&volume).is_ok();
-            u64::from(is_due && (is_nowhere || self.breaks(Mutation::CleanerIgnoresRecord)))
-        });
-        due == 1
-    }
-
-    pub(super) fn begun(&self, of: Rec, tenancy: u8) -> Option<Rec> {
-        rec(self.kept(Call::Begun, &[of, tenancy.into()], || {
-            let (volume, tenancy) = (self.volume(of), Tenancy(tenancy.into()));
-            let status = outcome::begun(&volume, tenancy, &delete(), Timestamp::UNIX_EPOCH);
-            self.with_status(of, status)
-        }))
-    }
-
-    pub(super) fn done(&self, of: Rec, tenancy: u8) -> Option<Rec> {
-        rec(self.kept(Call::Done, &[of, tenancy.into()], || {
-            let (volume, tenancy) = (self.volume(of), Tenancy(tenancy.into()));
-            let status = outcome::done(&volume, tenancy, &delete(), None, Timestamp::UNIX_EPOCH);
-            self.with_status(of, status)
-        }))
-    }
-
-    pub(super) fn is_due(&self, of: Rec, tenancy: u8) -> bool {
-        let due = self.kept(Call::IsDue, &[of, tenancy.into()], || {
-            u64::from(self.volume(of).is_due(Tenancy(tenancy.into()), &delete()))
-        });
-        due == 1
-    }
-
-    pub(super) fn node_gone(&self, of: Rec) -> Option<Rec> {
-        rec(self.kept(Call::Gone, &[of], || {
-            self.with_status(of, self.volume(of).node_gone(Timestamp::UNIX_EPOCH))
-        }))
-    }
-
-    /// Whether a record is removed once its Node is gone.
-    pub(super) fn goes(&self, of: Rec) -> bool {
-        let volume = self.volume(of);
-        let free = volume.spec.claim.is_none();
-        volume.goes_with_its_node() || free && self.breaks(Mutation::NodeGoneBeforeItsEnd)
-    }
-
-    pub(super) fn mourned(&self, ledger: Rec, remote: Rec) -> Option<Rec> {
-        rec(self.kept(Call::Mourned, &[ledger, remote], || {
-            self.with_status(ledger, self.volume(ledger).gone_with(&self.volume(remote)))
-        }))
-    }
-
-    /// What discovery makes of a volume: nothing, another record, or that there is none.
-    pub(super) fn discover(&self, known: Option<Rec>, sight: node::Sight) -> Option<Option<Rec>> {
-        let parts = [known.unwrap_or(Rec::MAX), sight.packed()];
-        let found = self.kept(Call::Discover, &parts, || {
-            match node::discover(known.map(|known| self.volume(known)), sight) {
-                None => NONE,
-                Some(None) => NONE - 1,
-                Some(Some(volume)) => u64::from(self.number(volume)),
-            }
-        });
-        match found {
-            NONE => None,
-            found => Some(rec(found)),
-        }
-    }
-}
-
-fn flags((staged, target): (bool, bool)) -> u16 {
-    u16::from(staged) * 2 + u16::from(target)
-}
-
-fn id_of(volume: &LocalVolume, id: Id) -> VolumeId {
-    VolumeId { volume: volume.name.clone(), tenancy: Tenancy(id.tenancy.into()) }
-}
-
-fn published((staged, target): (bool, bool)) -> Vec<Published> {
-    let places = [(staged, true, "/kubelet/staging"), (target, false, node::TARGET)];
-    let there = places.into_iter().filter(|(there, ..)| *there);
-    there
-        .map(|(_, staging, path)| Published {
-            path: path.to_owned(),
-            staging,
-            read_only: false,
-            access: AccessMode::SingleNodeWriter,
-            flags: None,
-        })
-        .collect()
 }

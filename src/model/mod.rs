@@ -20,11 +20,12 @@ mod node;
 mod publisher;
 mod state;
 mod tests;
+mod versions;
 
 use lab::{Lab, Mutation};
 use state::{
-    Agent, Broken, Caller, Controller, Fault, Faults, Host, Id, Label, Object, Op, Owner, Places, State,
-    TWO, Wants, Wipe,
+    Agent, Broken, Caller, Controller, Fault, Faults, Host, Id, Label, Object, Op, Owner, Places,
+    State, TWO, Wants, Wipe,
 };
 
 /// How much of everything there is.
@@ -37,6 +38,8 @@ pub(super) struct Bounds {
     lives: u8,
     /// Whether the watches of controllers, and of the agent, may be late; else they tell at once.
     late: (bool, bool),
+    /// Whether a kubelet mounts.
+    mounts: bool,
     /// Whether controllers sweep reservations.
     sweeps: bool,
     faults: Faults,
@@ -93,7 +96,8 @@ impl Model {
     /// Every volume found empty, told to everybody, and asked for by nobody yet.
     fn first(&self) -> State {
         let found = |volume| {
-            let sight = node::Sight { volume, holds: false, mounted: false, node: Some(0), found: 0 };
+            let sight =
+                node::Sight { volume, holds: false, mounted: false, node: Some(0), found: 0 };
             let rec = self.lab.discover(None, sight).flatten().unwrap();
             assert!(self.lab.discover(Some(rec), sight).is_none());
             rec
@@ -104,7 +108,8 @@ impl Model {
         });
         let api = std::array::from_fn(|at| {
             let version = u8::try_from(at).unwrap() + 1;
-            let object = |rec| Object { rec, version, deleting: false, kept: false, complete: true };
+            let object =
+                |rec| Object { rec, version, deleting: false, kept: false, complete: true };
             records[at].map(object)
         });
         let heard = api.map(|object| object.and_then(Object::read));
@@ -118,6 +123,9 @@ impl Model {
             turns: [None; TWO],
             wipes: [Wipe::None; TWO],
         };
+        // What a late watch has yet to tell: the one volume to this, and the other to that controller.
+        let late = self.bounds.late.0 && self.bounds.volumes > 1;
+        let behind = if late { [None, heard[1]] } else { heard };
         let caller = |name| {
             let wants = if name < self.bounds.names { Wants::Volume } else { Wants::Nothing };
             let lives = if name < self.bounds.names { self.bounds.lives } else { 0 };
@@ -127,7 +135,7 @@ impl Model {
             api,
             leases: [None; TWO],
             written: 2,
-            controllers: [Controller { index: heard, op: Op::Idle }; TWO],
+            controllers: [heard, behind].map(|index| Controller { index, op: Op::Idle }),
             ledger: records,
             ledger_whole: true,
             agent: Some(agent),
@@ -180,8 +188,10 @@ impl Model {
         let claim = |at: usize| state.api[at].and_then(|object| self.lab.told(object.rec).claim);
         let twice = |one: Option<u8>, two| one.is_some() && one == two;
         let pair = match () {
+            // Of two that were told of it by an API server that was set back one has nothing.
+            () if state.is_set_back => None,
             () if twice(holds(0), holds(1)) => Some(Broken::TwoTenants),
-            () if twice(claim(0), claim(1)) && !state.is_set_back => Some(Broken::TwoVolumes),
+            () if twice(claim(0), claim(1)) => Some(Broken::TwoVolumes),
             () => None,
         };
         let both = 0..TWO;
@@ -215,7 +225,8 @@ impl Model {
             told.claim == Some(name) && told.tenancy == id.tenancy
         };
         let api = |id: Id| state.api[usize::from(id.volume)].map(|object| claims(object.rec, id));
-        let ledger = |id: Id| state.ledger[usize::from(id.volume)].is_some_and(|rec| claims(rec, id));
+        let ledger =
+            |id: Id| state.ledger[usize::from(id.volume)].is_some_and(|rec| claims(rec, id));
         let is_lost = |id: Id| !api(id).unwrap_or_else(|| ledger(id));
         match caller.wants {
             _ if state.is_set_back => None,
@@ -237,7 +248,8 @@ impl Model {
             };
             let indexes = state.controllers.iter().take(self.bounds.controllers.into());
             let agree = indexes.map(|one| one.index[at]).all(|known| known == Some(read));
-            agree && (told.claimable || state.callers.iter().any(holds))
+            // After an API server was set back controllers are to be started anew.
+            (agree || state.is_set_back) && (told.claimable || state.callers.iter().any(holds))
         })
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn steps(steps: &mut Steps<'_>) {
             steps.add("agent mounts", [volume, 0], |lab, state| mount(lab, state, volume));
         }
     }
-    if steps.from.agent.is_some_and(|agent| agent.begun) {
+    if steps.model.bounds.mounts && steps.from.agent.is_some_and(|agent| agent.begun) {
         for name in 0..steps.model.bounds.names {
             kubelet(steps, name);
         }
@@ -29,7 +29,9 @@ fn host(steps: &mut Steps<'_>, volume: u8) {
     let at = usize::from(volume);
     let host = steps.from.host[at];
     if host.orphan {
-        steps.add("orphan wipes", [volume, 0], |_, state| erase(state, volume, false));
+        steps.add("orphan wipes", [volume, 0], |lab, state| {
+            erase(lab, state, volume, false);
+        });
         steps.add("orphan ends", [volume, 0], |_, state| state.host[at].orphan = false);
     }
 }
@@ -47,7 +49,7 @@ fn discover(lab: &Lab, state: &mut State, volume: u8) {
     let known = state.ledger[at];
     if let Some(found) = lab.discover(known, sight) {
         state.ledger[at] = found;
-        state.found += u8::from(known.is_none());
+        state.found = (state.found + u8::from(known.is_none())).min(5);
     }
 }
 
@@ -165,14 +167,14 @@ fn wipe(steps: &mut Steps<'_>, volume: u8) {
                 let mounted = is_mounted(lab, state, volume);
                 set(state, volume, if mounted { Wipe::None } else { Wipe::Half(tenancy) });
                 if !mounted {
-                    erase(state, volume, true);
+                    erase(lab, state, volume, true);
                 }
             });
         }
         Wipe::Half(tenancy) => {
             steps.add("wipe ends", [volume, 0], |lab, state| {
                 if !lab.breaks(Mutation::HalfAWipeIsDone) {
-                    erase(state, volume, false);
+                    erase(lab, state, volume, false);
                 }
                 let done = state.ledger[at].and_then(|rec| lab.done(rec, tenancy));
                 state.ledger[at] = done.or(state.ledger[at]);
@@ -192,8 +194,7 @@ fn wipe(steps: &mut Steps<'_>, volume: u8) {
 fn begin_wipe(lab: &Lab, state: &mut State, volume: u8) {
     let Some(rec) = state.ledger[usize::from(volume)] else { return };
     let tenancy = lab.told(rec).tenancy;
-    let locked =
-        state.host[usize::from(volume)].orphan && !lab.breaks(Mutation::WipesSideBySide);
+    let locked = state.host[usize::from(volume)].orphan && !lab.breaks(Mutation::WipesSideBySide);
     if !lab.wants_wipe(rec) || locked || is_mounted(lab, state, volume) {
         return;
     }
@@ -214,7 +215,7 @@ fn set(state: &mut State, volume: u8, wipe: Wipe) {
 }
 
 /// A wipe takes a part of the data away, or all that is left.
-fn erase(state: &mut State, volume: u8, partly: bool) {
+fn erase(lab: &Lab, state: &mut State, volume: u8, partly: bool) {
     let host = &mut state.host[usize::from(volume)];
     let (data, mounted) = (host.data, host.target.is_some());
     host.half = partly && data.is_some();
@@ -224,11 +225,18 @@ fn erase(state: &mut State, volume: u8, partly: bool) {
     if mounted {
         state.breaks(Broken::WipedWhileMounted);
     }
-    let lost = data.is_some_and(|owner| {
-        let id = Id { volume, tenancy: owner.tenancy };
-        state.callers[usize::from(owner.name)].wants == Wants::Holds(id)
-    });
-    if lost {
+    // What callers were told of before an API server was set back may be void.
+    let at = usize::from(volume);
+    let is_live = |id: Id| {
+        let api = state.api[at].map(|object| object.rec);
+        let both = api.into_iter().chain(state.ledger[at]);
+        both.filter(|rec| lab.is_live(*rec, id)).count() == 2
+    };
+    let holds = |wants| match wants {
+        Wants::Holds(id) => id.volume == volume && (!state.is_set_back || is_live(id)),
+        _ => false,
+    };
+    if state.callers.iter().any(|caller| holds(caller.wants)) {
         state.breaks(Broken::DataLost);
     }
 }

@@ -69,9 +69,16 @@ pub(super) enum Op {
     /// Delete a dead reservation.
     Drop(Lease),
     /// Read what the claim holds, and answer.
-    Answer { name: u8, volume: u8 },
+    Answer {
+        name: u8,
+        volume: u8,
+    },
     /// Look for the reservation of a claim that ended with this version.
-    Tidy { name: u8, volume: u8, version: u8 },
+    Tidy {
+        name: u8,
+        volume: u8,
+        version: u8,
+    },
 }
 
 /// A controller: its index, as far as the watch and answers have told, and what it does.
@@ -195,9 +202,15 @@ pub(super) enum Fault {
 pub(super) struct Faults([u8; 8]);
 
 impl Faults {
-    pub(super) fn new<const N: usize>(faults: [(Fault, u8); N]) -> Self {
-        let mut all = Self::default();
-        faults.into_iter().for_each(|(fault, times)| all.0[fault as usize] = times);
+    pub(super) const NONE: Self = Self([0; 8]);
+
+    pub(super) const fn new(faults: &[(Fault, u8)]) -> Self {
+        let mut all = Self::NONE;
+        let mut at = 0;
+        while at < faults.len() {
+            all.0[faults[at].0 as usize] = faults[at].1;
+            at += 1;
+        }
         all
     }
 
@@ -236,7 +249,7 @@ pub(super) enum Broken {
     ClaimableWhileMounted,
     /// A wipe touched a volume while it was mounted for a tenant.
     WipedWhileMounted,
-    /// A wipe touched the data of a claim that nobody ended.
+    /// A wipe touched what a claim holds that nobody ended.
     DataLost,
     /// A claim that its caller was told of is nowhere any more.
     ClaimLost,
@@ -314,80 +327,13 @@ impl State {
     pub(super) fn breaks(&mut self, rule: Broken) {
         self.broken.get_or_insert(rule);
     }
-
-    /// Numbers the versions anew from 1: only their order means anything.
-    pub(super) fn renumber(&mut self) {
-        let mut used = [false; 256];
-        self.versions(&mut |version| used[usize::from(*version)] = true);
-        let mut ranks = [0_u8; 256];
-        let mut rank = 0;
-        for (version, used) in used.iter().enumerate().skip(1) {
-            rank += u8::from(*used);
-            ranks[version] = rank;
-        }
-        self.versions(&mut |version| *version = ranks[usize::from(*version)]);
-        self.written = rank;
-    }
-
-    fn versions(&mut self, visit: &mut impl FnMut(&mut u8)) {
-        self.api.iter_mut().flatten().for_each(|object| visit(&mut object.version));
-        self.leases.iter_mut().flatten().for_each(|lease| lease.versions(visit));
-        if let Some(backup) = &mut self.backup {
-            backup.api.iter_mut().flatten().for_each(|object| visit(&mut object.version));
-            backup.leases.iter_mut().flatten().for_each(|lease| lease.versions(visit));
-        }
-        for controller in &mut self.controllers {
-            controller.index.iter_mut().flatten().for_each(|read| visit(&mut read.version));
-            controller.op.versions(visit);
-        }
-        if let Some(agent) = &mut self.agent {
-            agent.heard.iter_mut().flatten().for_each(|read| visit(&mut read.version));
-            agent.taken.iter_mut().for_each(&mut *visit);
-            agent.write.iter_mut().for_each(|write| write.versions(visit));
-        }
-        self.late.iter_mut().for_each(|write| write.versions(visit));
-    }
-}
-
-impl Lease {
-    fn versions(&mut self, visit: &mut impl FnMut(&mut u8)) {
-        visit(&mut self.wish.version);
-        visit(&mut self.id);
-    }
-}
-
-impl Op {
-    fn versions(&mut self, visit: &mut impl FnMut(&mut u8)) {
-        match self {
-            Self::Idle | Self::Answer { .. } => {}
-            Self::Reserve(wish) => visit(&mut wish.version),
-            Self::Settle(lease, wish) | Self::Help(lease, wish) => {
-                lease.versions(visit);
-                wish.iter_mut().for_each(|wish| visit(&mut wish.version));
-            }
-            Self::Replace(lease, wish) => {
-                lease.versions(visit);
-                visit(&mut wish.version);
-            }
-            Self::Write(lease) | Self::Conflicted(lease) | Self::Drop(lease) => {
-                lease.versions(visit);
-            }
-            Self::Tidy { version, .. } => visit(version),
-        }
-    }
 }
 
 impl Write {
     pub(super) fn volume(self) -> u8 {
-        let (Self::Add { volume, .. } | Self::Observe { volume, .. } | Self::Replace { volume, .. }) =
-            self;
+        let (Self::Add { volume, .. }
+        | Self::Observe { volume, .. }
+        | Self::Replace { volume, .. }) = self;
         volume
-    }
-
-    fn versions(&mut self, visit: &mut impl FnMut(&mut u8)) {
-        match self {
-            Self::Add { begun, .. } => begun.iter_mut().for_each(visit),
-            Self::Observe { version, .. } | Self::Replace { version, .. } => visit(version),
-        }
     }
 }

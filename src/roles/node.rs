@@ -56,7 +56,9 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
     });
     // A ledger that knows nothing says nothing of who holds what: that has to come from the API server first.
     if let Some(adoption) = adoption {
-        info!("the ledger is empty, or was being filled: waiting for what the API server knows of this node");
+        info!(
+            "the ledger is empty, or was being filled: waiting for what the API server knows of this node"
+        );
         tokio::select! {
             () = inventory.ready() => adoption.end().context("the ledger's filling has no end")?,
             name = super::signalled() => {

@@ -139,3 +139,19 @@ pub(crate) fn finalizers(now: &[String], spec: &Spec) -> Vec<String> {
     let is_kept = spec.claim.is_some() || now.iter().any(|finalizer| finalizer == FINALIZER);
     others.chain(is_kept.then(|| FINALIZER.to_owned())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::fixture::{available, claimed_by, released};
+
+    #[test]
+    fn the_finalizer_comes_with_the_first_claim_and_outlives_it() {
+        let others = ["example.org/mine".to_owned()];
+        let kept = [others[0].clone(), FINALIZER.to_owned()];
+
+        assert_eq!(finalizers(&others, &available().spec), others);
+        assert_eq!(finalizers(&others, &claimed_by("pvc-1").spec), kept);
+        assert_eq!(finalizers(&kept, &released().spec), kept);
+    }
+}

@@ -63,9 +63,7 @@ fn is_another(one: &Spec, other: &Spec) -> bool {
 /// What the ledger's spec becomes by what the remote store `decided`; absent where that is older than what was taken
 /// before. A tenancy never goes back.
 pub(crate) fn learnt(ledger: &LocalVolume, decided: Option<&Spec>) -> Spec {
-    let is_newer = |spec: &&Spec| {
-        !is_behind(spec, &ledger.spec) && !is_another(spec, &ledger.spec)
-    };
+    let is_newer = |spec: &&Spec| !is_behind(spec, &ledger.spec) && !is_another(spec, &ledger.spec);
     let newer = decided.filter(is_newer);
     newer.unwrap_or(&ledger.spec).clone()
 }
@@ -149,5 +147,29 @@ mod tests {
             next(Some(&ahead), Some(&at(&available()))),
             Step::Replace(Box::new(ahead.clone()))
         );
+    }
+
+    #[test]
+    fn a_tenancy_that_has_ended_does_not_begin_again_in_a_remote_store_that_was_set_back() {
+        let held = claimed_by("pvc-1");
+        let ended = LocalVolume { spec: held.released(Tenancy(1)).unwrap(), ..held.clone() };
+        let again = claimed_by("pvc-2");
+
+        for remote in [held, again] {
+            let step = next(Some(&ended), Some(&at(&remote)));
+            assert_eq!(step, Step::Replace(Box::new(ended.clone())));
+            assert_eq!(learnt(&ended, Some(&remote.spec)), ended.spec);
+        }
+    }
+
+    #[test]
+    fn of_two_claims_that_were_given_one_number_neither_gets_at_the_data() {
+        let (mine, other) = (claimed_by("pvc-1"), claimed_by("pvc-2"));
+
+        let Step::Replace(twice) = next(Some(&mine), Some(&at(&other))) else { panic!() };
+
+        assert_eq!((twice.spec.tenancy, &twice.spec.claim), (Tenancy(2), &None));
+        assert!(!twice.is_clean() && !twice.needs_cleaning() && !twice.is_claimable());
+        assert_eq!(learnt(&mine, Some(&other.spec)), mine.spec);
     }
 }
