@@ -17,7 +17,7 @@ use crate::inventory::kubernetes::reservation::{Came, Wish};
 use crate::inventory::replica::step::{self, Step};
 use crate::inventory::{Recorded, Version};
 use crate::volume::fixture::{claim, delete};
-use crate::volume::{CapacityRange, LocalVolume, Mode, Status, Tenancy};
+use crate::volume::{CapacityRange, CleanReason, LocalVolume, Mode, Status, Tenancy};
 
 /// A rule that is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +56,8 @@ pub(super) struct Told {
     pub(super) staged: bool,
     pub(super) target: bool,
     pub(super) node: u8,
+    /// Whether only a person decides what becomes of it.
+    pub(super) is_for_a_person: bool,
 }
 
 /// What the index has for a claim.
@@ -377,6 +379,7 @@ fn told(volume: &LocalVolume) -> Told {
         staged: volume.status.published.iter().any(|place| place.staging),
         target: volume.status.published.iter().any(|place| !place.staging),
         node: uid.parse().unwrap(),
+        is_for_a_person: volume.status.conditions.clean.reason == CleanReason::FoundInUse,
     }
 }
 

@@ -249,7 +249,10 @@ impl Model {
             let indexes = state.controllers.iter().take(self.bounds.controllers.into());
             let agree = indexes.map(|one| one.index[at]).all(|known| known == Some(read));
             // After an API server was set back controllers are to be started anew.
-            (agree || state.is_set_back) && (told.claimable || state.callers.iter().any(holds))
+            (agree || state.is_set_back)
+                && (told.claimable
+                    || state.callers.iter().any(holds)
+                    || state.is_set_back && told.is_for_a_person)
         })
     }
 }
