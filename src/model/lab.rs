@@ -165,14 +165,14 @@ impl Lab {
             cleaning.started = epoch;
         }
         let text = serde_json::to_string(&volume).unwrap();
-        let mut shelf = self.shelf.borrow_mut();
-        if let Some(number) = shelf.numbers.get(&text) {
+        let mut known = self.shelf.borrow_mut();
+        if let Some(number) = known.numbers.get(&text) {
             return *number;
         }
-        let number = Rec::try_from(shelf.volumes.len()).unwrap();
-        shelf.numbers.insert(text, number);
-        shelf.told.push(told(&volume));
-        shelf.volumes.push(volume);
+        let number = Rec::try_from(known.volumes.len()).unwrap();
+        known.numbers.insert(text, number);
+        known.told.push(told(&volume));
+        known.volumes.push(volume);
         number
     }
 

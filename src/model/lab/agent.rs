@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::super::node;
 use super::super::state::{Id, Rec};
-use super::{Call, Lab, Mutation, NONE, rec, some};
+use super::{Call, Lab, Mutation, NONE, rec};
 use crate::clean::in_use::require_unpublished;
 use crate::clean::outcome;
 use crate::clean::queue::{self, Clock, Next};
