@@ -43,6 +43,8 @@ pub mod host;
 pub mod hostile;
 pub mod inventory;
 pub mod kubelet;
+#[cfg(test)]
+mod model;
 pub mod observe;
 pub mod pool;
 pub mod publish;

@@ -16,7 +16,7 @@ use crate::volume::{Bytes, CapacityRange, ClaimName, LocalVolume, Mode, PoolName
 
 /// Every volume, by what is asked about it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Index {
+pub(crate) struct Index {
     volumes: HashMap<Arc<VolumeName>, Arc<Recorded>>,
     /// The claimable ones that are not set aside; no pool is empty.
     pools: HashMap<PoolName, Sides>,
@@ -52,7 +52,7 @@ pub(super) struct Shelf {
 
 impl Index {
     /// Takes what the watch tells.
-    pub(super) fn take(&mut self, event: Event) {
+    pub(crate) fn take(&mut self, event: Event) {
         match event {
             Event::Reset(all) => self.reset(all),
             Event::Applied(recorded) => self.apply(*recorded),
@@ -61,7 +61,7 @@ impl Index {
     }
 
     /// Holds `all`, and nothing that is not among them. What is held in a newer version stays so.
-    pub(super) fn reset(&mut self, all: Vec<Recorded>) {
+    pub(crate) fn reset(&mut self, all: Vec<Recorded>) {
         let there: HashSet<_> = all.iter().map(|recorded| &recorded.volume.name).collect();
         let gone = self.volumes.keys().filter(|name| !there.contains(name.as_ref()));
         for name in gone.cloned().collect::<Vec<_>>() {
@@ -73,7 +73,7 @@ impl Index {
     }
 
     /// Holds this record, unless a newer one is held.
-    pub(super) fn apply(&mut self, recorded: Recorded) {
+    pub(crate) fn apply(&mut self, recorded: Recorded) {
         let known = self.volumes.get_key_value(&recorded.volume.name);
         let name = match known {
             Some((_, known)) if known.version >= recorded.version => return,
@@ -96,6 +96,19 @@ impl Index {
         }
     }
 
+    /// Holds `fresh`, which was read when the version `known` was held here already: in the place of that even if it is the
+    /// smaller one. An API server that was set back has smaller ones, and the same volume would be chosen, and found
+    /// to be another, for ever.
+    pub(super) fn correct(&mut self, known: Version, fresh: Recorded) {
+        let name = fresh.volume.name.clone();
+        if self.volumes.get(&name).is_some_and(|held| held.version == known) {
+            self.forget(&name);
+            self.apply(fresh);
+        } else {
+            self.update(fresh);
+        }
+    }
+
     /// Forgets a volume that was removed at `version`, unless what is held is newer.
     pub(super) fn remove(&mut self, name: &VolumeName, version: Version) {
         if self.volumes.get(name).is_some_and(|known| known.version <= version) {
@@ -104,7 +117,7 @@ impl Index {
     }
 
     /// One volume.
-    pub(super) fn get(&self, name: &VolumeName) -> Option<Arc<Recorded>> {
+    pub(crate) fn get(&self, name: &VolumeName) -> Option<Arc<Recorded>> {
         self.volumes.get(name).cloned()
     }
 
@@ -139,7 +152,7 @@ impl Index {
     }
 
     /// What there is for a claim. A volume that is set aside has to be put back.
-    pub(super) fn choose(&mut self, request: &ClaimRequest) -> Choice {
+    pub(crate) fn choose(&mut self, request: &ClaimRequest) -> Choice {
         if let Some(holder) = self.holder(&request.name) {
             return Choice::Held(holder.clone());
         }

@@ -6,7 +6,7 @@
 
 mod error;
 mod fit;
-mod index;
+pub(crate) mod index;
 mod request;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -20,7 +20,7 @@ pub use self::error::{Error, Mismatch, Shortage};
 pub use self::fit::unsuited;
 use self::index::Index;
 pub use self::request::{Capacity, CapacityQuery, ClaimRequest, Expanded, Filesystem, Topology};
-use crate::inventory::{self, Event, Inventory, Recorded};
+use crate::inventory::{self, Event, Inventory, Recorded, Version};
 use crate::pool::{FsType, Pool, Pools};
 use crate::volume::{
     CapacityRange, Claim, Ended, Fingerprint, LocalVolume, Mode, VolumeId, VolumeName,
@@ -127,9 +127,15 @@ impl<I: Inventory> Claims<I> {
     /// Ends a tenancy; one that has ended or never was has ended. The agent of the volume's node then wipes it, once it is
     /// mounted for its tenant no longer.
     pub async fn release(&self, id: &VolumeId) -> Result<(), Error> {
+        let inventory = &self.shared.inventory;
+        // Memory may be behind a claim that another controller made. That such a tenancy never was is not said from it.
+        let known = inventory.get(&id.volume).await;
+        if known.is_ok_and(|known| known.volume.spec.tenancy < id.tenancy) {
+            self.shared.latest(&id.volume).await?;
+        }
         let release =
             |volume: &LocalVolume| volume.released(id.tenancy).map_err(|Ended { .. }| Kept::Ended);
-        match self.shared.inventory.modify_spec(&id.volume, release).await {
+        match inventory.modify_spec(&id.volume, release).await {
             Ok(recorded) => {
                 self.shared.write().update(recorded);
                 Ok(())
@@ -146,7 +152,7 @@ impl<I: Inventory> Claims<I> {
         if let Some(known) = known.filter(|known| is_live(known, id)) {
             return Ok(Arc::unwrap_or_clone(known));
         }
-        let fresh = self.shared.refresh(&id.volume).await?;
+        let fresh = self.shared.latest(&id.volume).await?;
         fresh.filter(|fresh| is_live(fresh, id)).ok_or_else(|| Error::NotFound(id.clone()))
     }
 
@@ -187,13 +193,13 @@ impl<I: Inventory> Claims<I> {
         Ok(Expanded { capacity, node_expansion_required })
     }
 
-    /// What the claim holds, read from the inventory; absent when it no longer does.
+    /// What the claim holds by now, whatever memory says; absent when it no longer does.
     async fn held(
         &self,
         name: &VolumeName,
         request: &ClaimRequest,
     ) -> Result<Option<Recorded>, Error> {
-        let fresh = self.shared.refresh(name).await?;
+        let fresh = self.shared.latest(name).await?;
         let holds = |recorded: &Recorded| {
             recorded.volume.spec.claim.as_ref().is_some_and(|claim| claim.name == request.name)
         };
@@ -251,7 +257,7 @@ impl From<inventory::Error> for Kept {
 }
 
 /// What the index has for a claim.
-enum Choice {
+pub(crate) enum Choice {
     /// It holds this volume.
     Held(VolumeName),
     /// This volume, which nobody else is offered meanwhile.
@@ -311,7 +317,7 @@ impl<I: Inventory> Shared<I> {
             }
             Err(inventory::Error::ClaimNameTaken { holder, .. }) => Ok(Given::Elsewhere(holder)),
             Err(inventory::Error::Conflict(_) | inventory::Error::NotFound(_)) => {
-                self.refresh(name).await?;
+                self.learn(name, Some(volume.version), self.inventory.get(name).await)?;
                 Ok(Given::Lost)
             }
             Err(error) => Err(error.into()),
@@ -344,18 +350,27 @@ impl<I: Inventory> Shared<I> {
         }
     }
 
-    /// Reads a volume anew, and tells the index if that knows it: of what it does not know the watch tells.
-    async fn refresh(&self, name: &VolumeName) -> Result<Option<Recorded>, Error> {
+    /// What was decided about a volume before this call, by whomever.
+    async fn latest(&self, name: &VolumeName) -> Result<Option<Recorded>, Error> {
         let known = self.read().get(name).map(|known| known.version);
-        match self.inventory.get(name).await {
+        self.learn(name, known, self.inventory.latest(name).await)
+    }
+
+    /// Lets the index, which `known` was in before, learn what was `read` of a volume: of what it does not know the watch tells.
+    fn learn(
+        &self,
+        name: &VolumeName,
+        known: Option<Version>,
+        read: Result<Recorded, inventory::Error>,
+    ) -> Result<Option<Recorded>, Error> {
+        let known = known.unwrap_or(Version(0));
+        match read {
             Ok(fresh) => {
-                self.write().update(fresh.clone());
+                self.write().correct(known, fresh.clone());
                 Ok(Some(fresh))
             }
             Err(inventory::Error::NotFound(_)) => {
-                if let Some(version) = known {
-                    self.write().remove(name, version);
-                }
+                self.write().remove(name, known);
                 Ok(None)
             }
             Err(error) => Err(error.into()),

@@ -1,5 +1,6 @@
 //! Claims on the real embedded store.
 
+mod behind;
 mod crowd;
 mod size;
 mod storm;

@@ -6,13 +6,14 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::outcome;
 use super::queue::Order;
 use super::wipe::Done;
 use super::{Cleaner, Error};
 use crate::inventory::{self, Inventory, Recorded};
 use crate::volume::{
-    Bytes, CleanMethod, CleanPolicy, CleanReason, LocalVolume, Published, Status, Tenancy,
-    Verified, VolumeName, Wipe, WipeResult,
+    Bytes, CleanMethod, CleanPolicy, LocalVolume, Published, Status, Tenancy, Verified, VolumeName,
+    Wipe, WipeResult,
 };
 
 /// A wipe that has ended.
@@ -116,18 +117,10 @@ impl Ended {
     }
 
     fn cleaned(&self, volume: &LocalVolume, done: &Done, now: Timestamp) -> Status {
-        let reason = match self.policy.method {
-            CleanMethod::None => CleanReason::LeftAsIs,
-            _ => CleanReason::Wiped,
-        };
         // Where another order came meanwhile, that is still due. This wipe was made all the same.
-        let cleaned = volume.cleaned(self.tenancy, &self.policy, reason, now);
-        let fingerprint = done.fingerprint.clone().filter(|_| cleaned.is_some());
-        let mut status = cleaned.unwrap_or_else(|| volume.status.clone());
-        if let Some(fingerprint) = fingerprint {
-            status.fingerprint = fingerprint;
-        }
-        status.remembering(self.wipe())
+        let fingerprint = done.fingerprint.as_ref();
+        let cleaned = outcome::done(volume, self.tenancy, &self.policy, fingerprint, now);
+        cleaned.unwrap_or_else(|| volume.status.clone()).remembering(self.wipe())
     }
 }
 

@@ -74,7 +74,7 @@ fn holders(source: &Source, tables: &holder::Tables) -> Result<Vec<String>, Erro
 }
 
 /// [`Error::InUse`] if the volume is recorded to be anywhere for its tenant: then nothing else has to be looked at.
-pub(super) fn require_unpublished(volume: &LocalVolume) -> Result<(), Error> {
+pub(crate) fn require_unpublished(volume: &LocalVolume) -> Result<(), Error> {
     let by: Vec<_> = volume.status.published.iter().map(|place| place.path.clone()).collect();
     if by.is_empty() { Ok(()) } else { Err(Error::InUse { by }) }
 }

@@ -20,11 +20,11 @@ const IN_USE_WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration
 const OF_WAIT: u32 = 10;
 
 /// What a wipe carries out: after which tenancy, how, and when a person last asked for it. Another one is another matter.
-pub(super) type Order = (Tenancy, CleanPolicy, Option<Timestamp>);
+pub(crate) type Order = (Tenancy, CleanPolicy, Option<Timestamp>);
 
 /// What was tried with a volume, and when it is tried again.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     /// The order that was tried. Another one is tried at once.
     order: Order,
     /// How often in a row it came to the same.
@@ -91,14 +91,14 @@ pub(super) fn is_well_again(known: &LocalVolume, learnt: &LocalVolume) -> bool {
 }
 
 /// What is due of a volume; absent where nothing is.
-pub(super) fn order(volume: &LocalVolume) -> Option<Order> {
+pub(crate) fn order(volume: &LocalVolume) -> Option<Order> {
     let policy = volume.spec.clean.clone().filter(|_| volume.needs_cleaning())?;
     Some((volume.spec.tenancy, policy, volume.spec.clean_asked))
 }
 
 /// What to do about a volume.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Nothing is due.
     Nothing,
     /// It is to be wiped now.
@@ -109,13 +109,13 @@ pub(super) enum Next {
 
 /// The time, and when the mounts of this namespace have changed last.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    pub(super) now: Instant,
-    pub(super) mounts_changed: Option<Instant>,
+pub(crate) struct Clock {
+    pub(crate) now: Instant,
+    pub(crate) mounts_changed: Option<Instant>,
 }
 
 /// Decides what to do about a volume at `version`.
-pub(super) fn next(
+pub(crate) fn next(
     volume: &LocalVolume,
     version: Version,
     attempts: Option<&Attempts>,

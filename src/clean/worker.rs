@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::ended::Ended;
 use super::lock::Lock;
+use super::outcome;
 use super::programs::Programs;
 use super::progress::Progress;
 use super::queue::Order;
@@ -22,7 +23,7 @@ use crate::host::namespace::HostNamespace;
 use crate::host::priority;
 use crate::inventory::{Inventory, Recorded};
 use crate::volume::{
-    Bytes, CleanMethod, CleanPolicy, Cleaning, Fingerprint, LocalVolume, Remount, VolumeName,
+    Bytes, CleanMethod, CleanPolicy, Fingerprint, LocalVolume, Remount, VolumeName,
 };
 
 /// How often the progress of a wipe is recorded.
@@ -162,17 +163,7 @@ impl<I: Inventory> Job<I> {
         let tenancy = self.volume.spec.tenancy;
         let policy = self.policy.clone();
         let begun = self.inventory.modify_status(&self.volume.name, |volume| {
-            let earlier = volume.status.cleaning.clone().filter(|c| c.tenancy == tenancy);
-            let fresh = Cleaning {
-                tenancy,
-                method: policy.method.clone(),
-                started: now,
-                entries: 0,
-                bytes: Bytes(0),
-                remount: None,
-            };
-            let remount = earlier.and_then(|earlier| earlier.remount);
-            volume.cleaning(Cleaning { remount, ..fresh }, &policy, now)
+            outcome::begun(volume, tenancy, &policy, now)
         });
         self.volume = begun.await?.volume;
         // Somebody decided otherwise meanwhile; what is recorded now says what to do.

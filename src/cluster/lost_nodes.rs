@@ -115,7 +115,7 @@ impl<I: Inventory> LostNodes<I> {
 
     async fn bury_volume(&self, recorded: &Recorded) -> Result<(), Error> {
         let (name, node) = (&recorded.volume.name, &recorded.volume.spec.node);
-        let Some(claim) = &recorded.volume.spec.claim else {
+        if recorded.volume.goes_with_its_node() {
             return match self.inventory.remove(name, recorded.version).await {
                 Ok(()) => {
                     info!(volume = %name, %node, "removed: its node is gone and nobody held it");
@@ -125,7 +125,7 @@ impl<I: Inventory> LostNodes<I> {
                 Err(inventory::Error::Conflict(_) | inventory::Error::NotFound(_)) => Ok(()),
                 Err(error) => Err(error.into()),
             };
-        };
+        }
         let identity = identity_of(&recorded.volume);
         let lost = |volume: &LocalVolume| {
             let is_it = identity_of(volume) == identity;
@@ -133,7 +133,14 @@ impl<I: Inventory> LostNodes<I> {
         };
         let before = recorded.volume.is_node_gone();
         let after = self.inventory.modify_status(name, lost).await?;
-        if !before && after.volume.is_node_gone() {
+        let is_news = !before && after.volume.is_node_gone();
+        let Some(claim) = &recorded.volume.spec.claim else {
+            if is_news {
+                warn!(volume = %name, %node, "lost: its node is gone, and its data was not wiped");
+            }
+            return Ok(());
+        };
+        if is_news {
             warn!(volume = %name, %node, claim = %claim.name, "lost: its node is gone");
             self.claims.tell(claim, &after.volume).await;
         }

@@ -7,12 +7,12 @@
 
 mod api;
 mod claims;
-mod entry;
+pub(crate) mod entry;
 mod error;
 mod follow;
 mod memory;
 mod patch;
-mod reservation;
+pub(crate) mod reservation;
 mod sweep;
 
 use std::fmt;

@@ -9,7 +9,7 @@
 //! This is safe although the two differ for moments. A claim needs a volume that the remote store knows clean, which it
 //! is told only after the ledger knows it; so a wipe that the ledger has not finished never meets a new tenant.
 
-mod step;
+pub(crate) mod step;
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,16 +86,12 @@ impl<R: Inventory> Replica<R> {
     /// Takes what the remote store decided into the ledger. What is older than what was taken before is not taken, and a
     /// tenancy never goes back.
     async fn take(&self, decided: &Recorded) -> Result<Recorded, Error> {
-        let name = &decided.volume.name;
-        let spec = &decided.volume.spec;
         // Asked again whenever another writer of the ledger comes in between, so that the newest wins.
-        let newer = |volume: &LocalVolume| -> Result<Spec, Error> {
-            let is_news = spec.tenancy >= volume.spec.tenancy
-                && spec.is_of_same_volume(&volume.spec)
-                && self.shared.is_news(decided);
-            Ok(if is_news { spec.clone() } else { volume.spec.clone() })
+        let learnt = |known: &LocalVolume| -> Result<Spec, Error> {
+            let newest = self.shared.is_news(decided).then_some(&decided.volume.spec);
+            Ok(step::learnt(known, newest))
         };
-        self.ledger.modify_spec(name, newer).await
+        self.ledger.modify_spec(&decided.volume.name, learnt).await
     }
 
     /// The ledger's record at `version`.

@@ -14,7 +14,7 @@ mod path;
 mod places;
 mod plan;
 mod ready;
-mod record;
+pub(crate) mod record;
 mod request;
 mod reserved;
 mod restore;

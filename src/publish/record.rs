@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Error, Format, Publisher, Status};
 use crate::inventory::{self, Inventory};
-use crate::volume::VolumeId;
+use crate::volume::{LocalVolume, Published, VolumeId};
 
 /// How long to wait before writing again what could not be written.
 const RETRY: Duration = Duration::from_secs(1);
@@ -56,9 +56,7 @@ impl<I: Inventory> Publisher<I> {
     pub(super) async fn record(&self, id: &VolumeId) -> Result<(), Error> {
         let write = self.shared.inventory.modify_status(&id.volume, |volume| {
             // Read here and not before: of two writers the later one writes what is true then.
-            let published = self.shared.places.published(id);
-            let changed = volume.spec.tenancy == id.tenancy && volume.status.published != published;
-            changed.then(|| Status { published, ..volume.status.clone() })
+            recorded(volume, id, self.shared.places.published(id))
         });
         outcome(id, write.await)
     }
@@ -71,9 +69,9 @@ impl<I: Inventory> Publisher<I> {
     pub(super) async fn hold(&self, id: &VolumeId) -> Result<(), Error> {
         let mut current = false;
         let write = self.shared.inventory.modify_status(&id.volume, |volume| {
-            current = volume.id().as_ref() == Some(id);
-            let published = self.shared.places.published(id);
-            current.then(|| Status { published, ..volume.status.clone() })
+            let status = held_at(volume, id, self.shared.places.published(id));
+            current = status.is_some();
+            status
         });
         let written = write.await;
         if written.is_ok() && !current {
@@ -133,6 +131,26 @@ impl<I: Inventory> Publisher<I> {
         }
         held(id, written)
     }
+}
+
+/// What becomes of a record by the places of `id`. Absent where it says so already, or is in another tenancy.
+pub(crate) fn recorded(
+    volume: &LocalVolume,
+    id: &VolumeId,
+    published: Vec<Published>,
+) -> Option<Status> {
+    let changed = volume.spec.tenancy == id.tenancy && volume.status.published != published;
+    changed.then(|| Status { published, ..volume.status.clone() })
+}
+
+/// What becomes of a record by places of `id` that hold the volume from now on. Absent where the tenancy has ended.
+pub(crate) fn held_at(
+    volume: &LocalVolume,
+    id: &VolumeId,
+    published: Vec<Published>,
+) -> Option<Status> {
+    let current = volume.id().as_ref() == Some(id);
+    current.then(|| Status { published, ..volume.status.clone() })
 }
 
 fn outcome(

@@ -1,5 +1,6 @@
 //! Wiring only: which parts run in which role, how they are told to end, and what happens when one of them fails.
 
+mod adoption;
 mod agent;
 pub mod controller;
 pub mod node;

@@ -6,6 +6,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tracing::info;
 
+use super::adoption::Adoption;
 use super::agent::{Agent, Mounts};
 use super::reload::tell;
 use super::{Ends, Signals, Tasks, serve_http, watch_configuration};
@@ -53,6 +54,9 @@ pub(super) async fn run(options: NodeOptions, mut signals: Signals) -> anyhow::R
     );
     tell(&report);
 
+    let knows = !ledger.list().await?.is_empty();
+    let adoption = Adoption::begin(&options.agent.state, knows)
+        .context("that the ledger is being filled could not be noted in the state directory")?;
     let mut tasks = Tasks::default();
     let replica = inventory.clone();
     tasks.start("replica", Ends::Last, |token| async move {
@@ -60,10 +64,12 @@ pub(super) async fn run(options: NodeOptions, mut signals: Signals) -> anyhow::R
         Ok(())
     });
     // A ledger that knows nothing says nothing of who holds what: that has to come from the API server first.
-    if ledger.list().await?.is_empty() {
-        info!("the ledger is empty: waiting for what the API server knows of this node");
+    if let Some(adoption) = adoption {
+        info!(
+            "the ledger is empty, or was being filled: waiting for what the API server knows of this node"
+        );
         tokio::select! {
-            () = inventory.ready() => {}
+            () = inventory.ready() => adoption.end().context("the ledger's filling has no end")?,
             name = signals.next() => {
                 info!(signal = name, "ending before anything was begun");
                 return Ok(());

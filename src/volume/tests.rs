@@ -18,6 +18,15 @@ fn cleaning(tenancy: u64) -> Cleaning {
 }
 
 #[test]
+fn a_volume_whose_agent_may_not_know_of_its_release_outlives_its_node() {
+    let claimed = claimed_by("pvc-1");
+
+    assert!(available().goes_with_its_node());
+    assert!(!claimed.goes_with_its_node());
+    assert!(!released().goes_with_its_node());
+}
+
+#[test]
 fn a_claim_begins_the_next_tenancy_and_records_how_to_wipe_after_it() {
     let spec = available().claimed(claim("pvc-1"), delete()).unwrap();
 

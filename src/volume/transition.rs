@@ -231,6 +231,32 @@ impl LocalVolume {
         (!self.is_node_gone() || status.published != self.status.published).then_some(status)
     }
 
+    /// Whether nothing has to be remembered of it once its Node is gone: nobody holds it, and its agent knows that. An agent
+    /// that has yet to hear of the end of a claim comes back with it, should its node.
+    pub fn goes_with_its_node(&self) -> bool {
+        self.spec.claim.is_none() && !self.needs_cleaning()
+    }
+
+    /// What it becomes when the number of its tenancy was given to another claim as well, by an inventory that was set back:
+    /// nobody's, under a number that nobody was given, until a person decides about the data. With either claim's id the
+    /// other's data would be reached.
+    #[must_use]
+    pub fn given_twice(&self) -> Self {
+        let mut twice = self.clone();
+        twice.spec.tenancy = self.spec.tenancy.next();
+        (twice.spec.claim, twice.spec.clean, twice.spec.clean_asked) = (None, None, None);
+        twice.status.clean_for = None;
+        let message = format!(
+            "{} was given to two claims, since the inventory was set back to an older state: look at it, then wipe it \
+             with `berth clean {}`",
+            self.status.path, self.name
+        );
+        let (reason, since) = (CleanReason::FoundInUse, self.status.conditions.clean.since);
+        let clean = Condition { status: false, reason, message, since };
+        twice.status.conditions.clean = self.status.conditions.clean.then(clean);
+        twice
+    }
+
     /// What this record becomes by another one of the volume, which says that its Node is gone. Absent where that is
     /// known, and where this one saw the volume on another Node: none comes back under a UID that is gone.
     pub fn gone_with(&self, other: &Self) -> Option<Status> {

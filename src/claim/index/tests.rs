@@ -46,6 +46,21 @@ fn set_aside(choice: Choice) -> VolumeName {
 }
 
 #[test]
+fn what_was_refused_gives_way_to_what_a_store_that_was_set_back_has_now() {
+    let free = named("v", Bytes(10));
+    let mut index = Index::default();
+    index.apply(at(9, &free));
+    assert_eq!(set_aside(index.choose(&request("pvc-1", 1))), free.name);
+
+    index.correct(Version(9), at(2, &held_by("pvc-2", &free)));
+    index.put_back(&free.name);
+
+    assert!(matches!(index.choose(&request("pvc-1", 1)), Choice::Nothing(_)));
+    index.correct(Version(9), at(1, &free));
+    assert_eq!(index.holder(&"pvc-2".parse().unwrap()), Some(&free.name));
+}
+
+#[test]
 fn an_event_on_its_way_does_not_undo_what_a_claim_has_done() {
     let free = named("v", Bytes(10));
     let mut index = Index::default();

@@ -3,8 +3,8 @@ use std::path::Path;
 use super::*;
 use crate::volume::fixture::{available, claim, claimed_by, holds};
 use crate::volume::{
-    AccessMode, CapacityRange, CleanMethod, HealthReason, PersistentVolumeClaim, Remount, RootFlags,
-    Verified, Wipe, WipeResult,
+    AccessMode, CapacityRange, CleanMethod, HealthReason, PersistentVolumeClaim, Remount,
+    RootFlags, Verified, Wipe, WipeResult,
 };
 
 /// The object as the API server gives it back.

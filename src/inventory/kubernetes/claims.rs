@@ -4,7 +4,7 @@ use super::super::{Cause, Error, Recorded, Version};
 use super::entry::{Content, Entry};
 use super::error::Failure;
 use super::patch;
-use super::reservation::{Reservation, Wish};
+use super::reservation::{Came, Reservation, Wish};
 use super::{Kubernetes, Scope};
 use crate::volume::{ClaimName, Spec, VolumeName};
 
@@ -156,7 +156,7 @@ impl Kubernetes {
     /// Finds out what a reservation came to, and helps it if it has not come to anything yet: whoever made it may have
     /// died.
     async fn settle(&self, standing: &Reservation) -> Result<Standing, Error> {
-        let Wish { claim, volume, spec, .. } = &standing.wish;
+        let Wish { volume, spec, .. } = &standing.wish;
         loop {
             let entry = match self.look(volume).await {
                 Ok(entry) => entry,
@@ -164,14 +164,11 @@ impl Kubernetes {
                 Err(Failure::Missing) => return Err(missing(volume)),
                 Err(failure) => return Err(failure.of_preparation(volume, RESERVING)),
             };
-            if let Content::Unreadable(why) = &entry.content {
-                return Err(unreadable(volume, why));
-            }
-            if entry.claim_name() == Some(claim) {
-                return Ok(Standing::Held(volume.clone()));
-            }
-            if standing.wish.is_past(&entry) {
-                return Ok(Standing::Dead);
+            match standing.wish.came(&entry) {
+                Came::True => return Ok(Standing::Held(volume.clone())),
+                Came::Past => return Ok(Standing::Dead),
+                Came::Unknown => return Err(not_understood(&entry)),
+                Came::Open => {}
             }
             match self.patched(&entry, spec).await {
                 Ok(_) => return Ok(Standing::Held(volume.clone())),
@@ -226,6 +223,14 @@ pub(super) fn recorded(entry: &Entry) -> Result<Recorded, Error> {
         (Content::Incomplete(_), None) => Err(unreadable(&entry.name, "it is still being added")),
         (Content::Volume(_), None) => Err(Error::NotFound(entry.name.clone())),
     }
+}
+
+fn not_understood(entry: &Entry) -> Error {
+    let why = match &entry.content {
+        Content::Unreadable(why) => why,
+        _ => "it says nothing of its spec",
+    };
+    unreadable(&entry.name, why)
 }
 
 fn missing(name: &VolumeName) -> Error {

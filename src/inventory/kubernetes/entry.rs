@@ -7,23 +7,23 @@ use super::super::{Recorded, Version, crd};
 use crate::volume::{ClaimName, LocalVolume, Spec, VolumeName};
 
 /// What keeps the object of a claimed volume from going away before its agent knows of it: see [`finalizers`].
-pub(super) const FINALIZER: &str = "berth.dev/claimed";
+pub(crate) const FINALIZER: &str = "berth.dev/claimed";
 
 /// An object at one version.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) name: VolumeName,
-    pub(super) version: Version,
-    pub(super) uid: String,
-    pub(super) finalizers: Vec<String>,
+pub(crate) struct Entry {
+    pub(crate) name: VolumeName,
+    pub(crate) version: Version,
+    pub(crate) uid: String,
+    pub(crate) finalizers: Vec<String>,
     /// Whether it goes as soon as its last finalizer does.
-    pub(super) deleting: bool,
-    pub(super) content: Content,
+    pub(crate) deleting: bool,
+    pub(crate) content: Content,
 }
 
 /// What an object says.
 #[derive(Debug, Clone)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// A volume.
     Volume(Box<LocalVolume>),
     /// A volume that is being added: it has no status yet.
@@ -68,7 +68,7 @@ impl Entry {
     }
 
     /// The volume, if the object is one: complete, readable, and not gone already but for a finalizer of somebody else.
-    pub(super) fn volume(&self) -> Option<&LocalVolume> {
+    pub(crate) fn volume(&self) -> Option<&LocalVolume> {
         match &self.content {
             Content::Volume(volume) if !self.deleting || self.is_kept() => Some(volume),
             _ => None,
@@ -112,7 +112,7 @@ impl Content {
 #[cfg(test)]
 impl Entry {
     /// The object of a volume at this version.
-    pub(super) fn of_volume(volume: &LocalVolume, version: u64) -> Self {
+    pub(crate) fn of_volume(volume: &LocalVolume, version: u64) -> Self {
         Self {
             name: volume.name.clone(),
             version: Version(version),
@@ -130,11 +130,28 @@ pub(super) fn version(text: &str) -> Option<Version> {
     text.parse().ok().map(Version)
 }
 
-/// The finalizers of an object whose spec becomes `spec`: ours as long as somebody holds the volume, so that a deletion
-/// by mistake waits for an agent whose ledger has the claim; others' stay. Of an object that is being deleted none is
-/// changed with the spec, so that its agent learns of the end of a claim too before the object goes.
-pub(super) fn finalizers(now: &[String], spec: &Spec) -> Vec<String> {
+/// The finalizers of an object whose spec becomes `spec`: ours from the first claim on, so that a deletion by mistake waits
+/// for an agent whose ledger has what was decided last; others' stay. It stays when the claim ends, since the agent has yet to
+/// hear of that: from a ledger that still has the claim it would make the object anew with it. Of an object that is being
+/// deleted none is changed with the spec.
+pub(crate) fn finalizers(now: &[String], spec: &Spec) -> Vec<String> {
     let others = now.iter().filter(|finalizer| *finalizer != FINALIZER).cloned();
-    let ours = spec.claim.is_some().then(|| FINALIZER.to_owned());
-    others.chain(ours).collect()
+    let is_kept = spec.claim.is_some() || now.iter().any(|finalizer| finalizer == FINALIZER);
+    others.chain(is_kept.then(|| FINALIZER.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::fixture::{available, claimed_by, released};
+
+    #[test]
+    fn the_finalizer_comes_with_the_first_claim_and_outlives_it() {
+        let others = ["example.org/mine".to_owned()];
+        let kept = [others[0].clone(), FINALIZER.to_owned()];
+
+        assert_eq!(finalizers(&others, &available().spec), others);
+        assert_eq!(finalizers(&others, &claimed_by("pvc-1").spec), kept);
+        assert_eq!(finalizers(&kept, &released().spec), kept);
+    }
 }

@@ -27,12 +27,12 @@ const SPEC: &str = "berth.dev/spec";
 
 /// What a claim wants written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wish {
-    pub(super) claim: ClaimName,
-    pub(super) volume: VolumeName,
+pub(crate) struct Wish {
+    pub(crate) claim: ClaimName,
+    pub(crate) volume: VolumeName,
     /// The version at which the volume has to be.
-    pub(super) version: Version,
-    pub(super) spec: Spec,
+    pub(crate) version: Version,
+    pub(crate) spec: Spec,
 }
 
 /// A reservation, as the API server has it.
@@ -105,12 +105,33 @@ impl Api {
     }
 }
 
+/// What a wish has come to, told from its volume's object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// The volume holds the claim.
+    True,
+    /// The volume is still at the version: anybody may write the spec.
+    Open,
+    /// Nobody ever will write it any more.
+    Past,
+    /// What the object says is not understood, and so neither what it says of the claim.
+    Unknown,
+}
+
 impl Wish {
+    /// What it has come to, when its volume's object is `entry`.
+    pub(crate) fn came(&self, entry: &Entry) -> Came {
+        match entry.spec() {
+            None => Came::Unknown,
+            Some(_) if entry.claim_name() == Some(&self.claim) => Came::True,
+            Some(_) if entry.version == self.version => Came::Open,
+            Some(_) => Came::Past,
+        }
+    }
+
     /// Whether it never comes true any more: the volume does not hold the claim, and is past the version.
     pub(super) fn is_past(&self, entry: &Entry) -> bool {
-        entry.spec().is_some()
-            && entry.claim_name() != Some(&self.claim)
-            && entry.version != self.version
+        self.came(entry) == Came::Past
     }
 
     fn lease(&self) -> Result<Lease, serde_json::Error> {

@@ -5,7 +5,7 @@ use crate::volume::{LocalVolume, Spec, Status};
 
 /// One step towards agreement. After it the two are compared again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// They agree.
     Nothing,
     /// The ledger does not know the volume: it was lost, or is new. It learns all of it.
@@ -19,22 +19,26 @@ pub(super) enum Step {
     Mourn,
     /// Something was seen, and the remote store learns it.
     Tell(Box<Status>),
-    /// The remote store was set back to an earlier tenancy, as by an old backup, or has another node, pool or mode, which
-    /// nobody decides after a volume was found. It learns all of it anew.
+    /// The remote store was set back to an earlier tenancy, or before the end of this one, as by an old backup; or it has
+    /// another node, pool or mode, which nobody decides after a volume was found. It learns all of it anew.
     Replace(Box<LocalVolume>),
 }
 
 /// The next step, from what each of them has.
 ///
 /// The remote store decides and the ledger sees. Only a tenancy never goes back, whoever says so: the id of a tenancy
-/// that has begun must not be given to another tenant. And of what is seen it is the controller that sees a node go.
-pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&Recorded>) -> Step {
+/// that has begun must not be given to another tenant, and one that has ended does not begin again. And of what is seen it
+/// is the controller that sees a node go.
+pub(crate) fn next(ledger: Option<&LocalVolume>, remote: Option<&Recorded>) -> Step {
     let deleting = remote.is_some_and(|remote| remote.deleting);
     match (ledger, remote.map(|remote| &remote.volume)) {
         (None, Some(_)) => Step::Adopt,
         (Some(ledger), None) => Step::Publish(Box::new(ledger.clone())),
-        (Some(ledger), Some(remote)) if remote.spec.tenancy < ledger.spec.tenancy => {
+        (Some(ledger), Some(remote)) if is_behind(&remote.spec, &ledger.spec) => {
             Step::Replace(Box::new(ledger.clone()))
+        }
+        (Some(ledger), Some(remote)) if is_another(&remote.spec, &ledger.spec) => {
+            Step::Replace(Box::new(ledger.given_twice()))
         }
         (Some(ledger), Some(remote)) if !remote.spec.is_of_same_volume(&ledger.spec) => {
             let Spec { node, pool, mode, .. } = ledger.spec.clone();
@@ -49,6 +53,29 @@ pub(super) fn next(ledger: Option<&LocalVolume>, remote: Option<&Recorded>) -> S
         }
         (Some(_), Some(_)) | (None, None) => Step::Nothing,
     }
+}
+
+/// Whether a spec is from before another one: its tenancy is an earlier one, or has yet to end.
+fn is_behind(spec: &Spec, of: &Spec) -> bool {
+    (spec.tenancy, spec.claim.is_none()) < (of.tenancy, of.claim.is_none())
+}
+
+/// Whether one tenancy's number was given to two claims.
+fn is_another(one: &Spec, other: &Spec) -> bool {
+    let claims = one.claim.as_ref().zip(other.claim.as_ref());
+    one.tenancy == other.tenancy && claims.is_some_and(|(one, other)| one.name != other.name)
+}
+
+/// What the ledger's spec becomes by what the remote store `decided`; absent where that is older than what was taken
+/// before. A tenancy never goes back.
+pub(crate) fn learnt(ledger: &LocalVolume, decided: Option<&Spec>) -> Spec {
+    let is_newer = |spec: &&Spec| {
+        spec.is_of_same_volume(&ledger.spec)
+            && !is_behind(spec, &ledger.spec)
+            && !is_another(spec, &ledger.spec)
+    };
+    let newer = decided.filter(is_newer);
+    newer.unwrap_or(&ledger.spec).clone()
 }
 
 #[cfg(test)]
@@ -130,5 +157,29 @@ mod tests {
             next(Some(&ahead), Some(&at(&available()))),
             Step::Replace(Box::new(ahead.clone()))
         );
+    }
+
+    #[test]
+    fn a_tenancy_that_has_ended_does_not_begin_again_in_a_remote_store_that_was_set_back() {
+        let held = claimed_by("pvc-1");
+        let ended = LocalVolume { spec: held.released(Tenancy(1)).unwrap(), ..held.clone() };
+        let again = claimed_by("pvc-2");
+
+        for remote in [held, again] {
+            let step = next(Some(&ended), Some(&at(&remote)));
+            assert_eq!(step, Step::Replace(Box::new(ended.clone())));
+            assert_eq!(learnt(&ended, Some(&remote.spec)), ended.spec);
+        }
+    }
+
+    #[test]
+    fn of_two_claims_that_were_given_one_number_neither_gets_at_the_data() {
+        let (mine, other) = (claimed_by("pvc-1"), claimed_by("pvc-2"));
+
+        let Step::Replace(twice) = next(Some(&mine), Some(&at(&other))) else { panic!() };
+
+        assert_eq!((twice.spec.tenancy, &twice.spec.claim), (Tenancy(2), &None));
+        assert!(!twice.is_clean() && !twice.needs_cleaning() && !twice.is_claimable());
+        assert_eq!(learnt(&mine, Some(&other.spec)), mine.spec);
     }
 }

@@ -237,14 +237,29 @@ async fn act<R: Inventory>(
             replica.remote.observe(name, remote.version, *status).await.map(Some)
         }
         (Step::Replace(volume), Some(remote)) => {
-            warn!(volume = %name, "the inventory was set back, or made another volume of it; written anew from the node's ledger");
+            forsake(replica, &volume).await?;
             replica.remote.remove(name, remote.version).await?;
+            warn!(volume = %name, "the inventory was set back, or made another volume of it; written anew from the node's ledger");
             replica.remote.add(*volume).await.map(Some)
         }
         // Those come of a remote record, and this of agreement.
         (Step::Take | Step::Mourn | Step::Tell(_) | Step::Replace(_), None)
         | (Step::Nothing, _) => Ok(None),
     }
+}
+
+/// Makes what was given twice nobody's here first: from now on nothing is mounted by that number. Of another volume it
+/// changes nothing.
+async fn forsake<R: Inventory>(replica: &Replica<R>, volume: &LocalVolume) -> Result<(), Error> {
+    let spec = |_: &LocalVolume| Ok::<_, Error>(volume.spec.clone());
+    replica.ledger.modify_spec(&volume.name, spec).await?;
+    let status = |known: &LocalVolume| {
+        let mut status = known.status.clone();
+        status.clean_for = volume.status.clean_for;
+        status.conditions.clean = volume.status.conditions.clean.clone();
+        (status != known.status).then_some(status)
+    };
+    replica.ledger.modify_status(&volume.name, status).await.map(drop)
 }
 
 fn names(event: Event) -> Vec<VolumeName> {
