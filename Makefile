@@ -37,7 +37,7 @@ test: ## Run every test, on a real Kubernetes too (the first time compiles that:
 	@$(MAKE) --no-print-directory machine cluster-test e2e
 
 lint: ## Formatting, clippy and rustdoc, with warnings as errors
-	@tools/need cargo cc
+	@tools/need cargo cc pkg-config libseccomp
 	$(CARGO) fmt --check
 	$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --locked --test cluster --test machine --test soak -- -D warnings
