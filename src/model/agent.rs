@@ -104,7 +104,6 @@ fn settle(lab: &Lab, state: &mut State, volume: u8) {
     let Some(mut agent) = state.agent else { return };
     let (ledger, remote) = (state.ledger[at], agent.heard[at]);
     match (lab.sync(ledger, remote), remote) {
-        (Sync::Nothing, _) => {}
         (Sync::Adopt, _) => {
             let now = state.look(volume);
             agent.heard[at] = now;
@@ -129,7 +128,7 @@ fn settle(lab: &Lab, state: &mut State, volume: u8) {
             state.ledger[at] = Some(rec);
             agent.write = Some(Write::Replace { volume, rec, version: remote.version });
         }
-        (Sync::Take | Sync::Mourn | Sync::Tell | Sync::Replace(_), None) => {}
+        (Sync::Nothing, _) | (Sync::Take | Sync::Mourn | Sync::Tell | Sync::Replace(_), None) => {}
     }
     state.agent = Some(agent);
 }

@@ -141,7 +141,7 @@ fn api_server(steps: &mut Steps<'_>) {
         }),
         Some(backup) => {
             steps.fault("API server is set back", [0; 2], Fault::SetBack, |_, state| {
-                set_back(state, backup)
+                set_back(state, backup);
             });
         }
     }
@@ -167,7 +167,7 @@ fn node(steps: &mut Steps<'_>) {
     let (uid, is_there) = steps.from.node;
     if is_there {
         steps.fault("Node is deleted", [uid, 0], Fault::NodeDeleted, |_, state| {
-            state.node.1 = false
+            state.node.1 = false;
         });
     } else {
         steps.add("Node comes back", [uid, 0], |_, state| state.node = (uid + 1, true));

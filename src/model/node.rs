@@ -45,6 +45,14 @@ impl Sight {
     }
 }
 
+/// What discovery makes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Discovered<T> {
+    Nothing,
+    Record(T),
+    Gone,
+}
+
 fn entry(volume: u8) -> &'static str {
     ["v0", "v1"][usize::from(volume)]
 }
@@ -53,8 +61,8 @@ pub(super) fn number_of(name: &VolumeName) -> u8 {
     u8::from(*name == NAMES[1])
 }
 
-/// What is to be written first; the next pass writes what is left. `Some(None)`: the record goes.
-pub(super) fn discover(known: Option<LocalVolume>, sight: Sight) -> Option<Option<LocalVolume>> {
+/// What is to be written first; the next pass writes what is left.
+pub(super) fn discover(known: Option<LocalVolume>, sight: Sight) -> Discovered<LocalVolume> {
     let found = Found { candidates: vec![candidate(known.as_ref(), sight)], ..Found::default() };
     let uid = sight.node.map(|node| node.to_string());
     // As many milliseconds as tenancies that an earlier record cannot have had.
@@ -69,9 +77,10 @@ pub(super) fn discover(known: Option<LocalVolume>, sight: Sight) -> Option<Optio
         tenants: &[PathBuf::from("/kubelet")],
         now: now.unwrap(),
     };
-    let change = reconcile(&found, &recorded, world).changes.into_iter().next()?;
+    let changes = reconcile(&found, &recorded, world).changes;
+    let Some(change) = changes.into_iter().next() else { return Discovered::Nothing };
     let known = recorded.into_iter().next();
-    Some(match change {
+    let record = match change {
         Change::Add(volume) => Some(*volume),
         Change::Status(_, status) => known.map(|known| LocalVolume { status: *status, ..known }),
         Change::Order(_, policy) => {
@@ -81,7 +90,8 @@ pub(super) fn discover(known: Option<LocalVolume>, sight: Sight) -> Option<Optio
             known.map(|known| LocalVolume { spec: known.withdrawn_clean(), ..known })
         }
         Change::Remove(_) => None,
-    })
+    };
+    record.map_or(Discovered::Gone, Discovered::Record)
 }
 
 fn candidate(known: Option<&LocalVolume>, sight: Sight) -> Candidate {

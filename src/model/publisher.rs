@@ -4,7 +4,7 @@
 use super::Steps;
 use super::agent::take;
 use super::lab::{Lab, Mutation};
-use super::node::Sight;
+use super::node::{Discovered, Sight};
 use super::state::{Agent, Broken, Id, Owner, Places, State, Turn, Wants, Wipe};
 
 pub(super) fn steps(steps: &mut Steps<'_>) {
@@ -47,9 +47,13 @@ fn discover(lab: &Lab, state: &mut State, volume: u8) {
         found: state.found,
     };
     let known = state.ledger[at];
-    if let Some(found) = lab.discover(known, sight) {
-        state.ledger[at] = found;
-        state.found = (state.found + u8::from(known.is_none())).min(5);
+    match lab.discover(known, sight) {
+        Discovered::Nothing => {}
+        Discovered::Gone => state.ledger[at] = None,
+        Discovered::Record(found) => {
+            state.ledger[at] = Some(found);
+            state.found = (state.found + u8::from(known.is_none())).min(5);
+        }
     }
 }
 

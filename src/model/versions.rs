@@ -51,7 +51,9 @@ impl Op {
             Self::Reserve(wish) => visit(&mut wish.version),
             Self::Settle(lease, wish) | Self::Help(lease, wish) => {
                 lease.versions(visit);
-                wish.iter_mut().for_each(|wish| visit(&mut wish.version));
+                if let Some(wish) = wish {
+                    visit(&mut wish.version);
+                }
             }
             Self::Replace(lease, wish) => {
                 lease.versions(visit);

@@ -63,18 +63,8 @@ pub(super) async fn run(options: NodeOptions, mut signals: Signals) -> anyhow::R
         replica.run(token).await;
         Ok(())
     });
-    // A ledger that knows nothing says nothing of who holds what: that has to come from the API server first.
-    if let Some(adoption) = adoption {
-        info!(
-            "the ledger is empty, or was being filled: waiting for what the API server knows of this node"
-        );
-        tokio::select! {
-            () = inventory.ready() => adoption.end().context("the ledger's filling has no end")?,
-            name = signals.next() => {
-                info!(signal = name, "ending before anything was begun");
-                return Ok(());
-            }
-        }
+    if !knows_all(adoption, &inventory, &mut signals).await? {
+        return Ok(());
     }
     let own_node = OwnNode::new(client.clone(), options.node.clone());
     let agent = Agent::new(&options.agent, options.node.clone(), inventory, pools, mounts)
@@ -103,6 +93,27 @@ pub(super) async fn run(options: NodeOptions, mut signals: Signals) -> anyhow::R
 fn mounts(options: &NodeOptions) -> Mounts {
     let kubelet = [options.kubelet_dir.clone()];
     Mounts::beneath(&kubelet, &kubelet)
+}
+
+/// Waits until a ledger that knows nothing, or not all, has it from the API server: it says nothing of who holds what. Whether it
+/// does, rather than that a signal came.
+async fn knows_all(
+    adoption: Option<Adoption>,
+    inventory: &Ledger,
+    signals: &mut Signals,
+) -> anyhow::Result<bool> {
+    let Some(adoption) = adoption else { return Ok(true) };
+    info!(
+        "the ledger is empty, or was being filled: waiting for what the API server knows of this node"
+    );
+    tokio::select! {
+        () = inventory.ready() => adoption.end().context("the ledger's filling has no end")?,
+        name = signals.next() => {
+            info!(signal = name, "ending before anything was begun");
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Starts the server, which is ready for the kubelet's calls once everything has been found.

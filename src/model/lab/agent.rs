@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::super::node;
+use super::super::node::{self, Discovered, Sight};
 use super::super::state::{Id, Rec};
 use super::{Call, Lab, Mutation, NONE, rec};
 use crate::clean::in_use::require_unpublished;
@@ -111,23 +111,20 @@ impl Lab {
         }))
     }
 
-    /// What discovery makes of a volume: nothing, another record, or that there is none.
-    pub(in crate::model) fn discover(
-        &self,
-        known: Option<Rec>,
-        sight: node::Sight,
-    ) -> Option<Option<Rec>> {
+    /// What discovery makes of a volume.
+    pub(in crate::model) fn discover(&self, known: Option<Rec>, sight: Sight) -> Discovered<Rec> {
         let parts = [known.unwrap_or(Rec::MAX), sight.packed()];
         let found = self.kept(Call::Discover, &parts, || {
             match node::discover(known.map(|known| self.volume(known)), sight) {
-                None => NONE,
-                Some(None) => NONE - 1,
-                Some(Some(volume)) => u64::from(self.number(volume)),
+                Discovered::Nothing => NONE,
+                Discovered::Gone => NONE - 1,
+                Discovered::Record(volume) => u64::from(self.number(volume)),
             }
         });
-        match found {
-            NONE => None,
-            found => Some(rec(found)),
+        match rec(found) {
+            Some(found) => Discovered::Record(found),
+            None if found == NONE => Discovered::Nothing,
+            None => Discovered::Gone,
         }
     }
 }
