@@ -24,7 +24,7 @@ use csi::volume_capability::{AccessType, MountVolume};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use support::{Berth, Host, MIB, fingerprint_of_tree, requests};
-use tonic::{Code, Status};
+use tonic::Code;
 
 /// Bytes of the largest message that the server takes.
 const MESSAGE: usize = 4 << 20;
