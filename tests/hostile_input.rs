@@ -24,7 +24,7 @@ use csi::volume_capability::{AccessType, MountVolume};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use support::{Berth, Host, MIB, fingerprint_of_tree, requests};
-use tonic::{Code, Status};
+use tonic::Code;
 
 /// Bytes of the largest message that the server takes.
 const MESSAGE: usize = 4 << 20;
@@ -103,6 +103,15 @@ fn config(host: &Host) -> String {
 
 #[test]
 fn whatever_is_called_in_whatever_order_nothing_outside_changes_and_nothing_is_the_servers_fault() {
+    // A tree of requests of any kind takes more than a test's own stack.
+    let builder = std::thread::Builder::new().stack_size(256 << 20);
+    let called = builder.spawn(call_in_whatever_order).unwrap();
+    if let Err(panic) = called.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn call_in_whatever_order() {
     let scene = Scene::new();
     let cases = if std::env::var_os("BERTH_PROVE").is_some() { 720 } else { 12 };
     let config = ProptestConfig {
@@ -206,7 +215,9 @@ fn a_name_in_another_normalisation_is_another_place_and_each_is_taken_away_alone
         scene.berth.node(async |client| client.node_publish_volume(request).await)
     };
 
-    names.iter().for_each(|name| drop(publish(name).unwrap()));
+    for name in &names {
+        publish(name).unwrap();
+    }
     let unpublish = requests::unpublish(&scene.id, &names[0]);
     scene.berth.node(async |client| client.node_unpublish_volume(unpublish).await).unwrap();
 

@@ -89,7 +89,8 @@ impl At {
         let subject = Subject::open(&self.id, &self.volume)?;
         let seen = match Seen::at(&self.path) {
             Err(host::Error {
-                errno: Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG,
+                errno:
+                    Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG | Errno::LOOP,
                 ..
             }) => return Err(not_here()),
             seen => seen.map_err(|e| self.host(e))?,

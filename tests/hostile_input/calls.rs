@@ -284,6 +284,7 @@ impl Scene {
     pub(super) fn make(&self, call: Call) -> Result<(), Status> {
         macro_rules! call {
             ($service:ident . $method:ident, $request:ident, $($field:ident),*) => {{
+                #[allow(unused_mut, reason = "not every request names a place")]
                 let mut request = $request;
                 $(request.$field = self.here(&request.$field);)*
                 self.berth.$service(async |client| client.$method(request).await).map(drop)
