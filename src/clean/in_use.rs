@@ -62,7 +62,7 @@ pub(super) fn require_unused(
 fn holders(source: &Source, tables: &holder::Tables) -> Result<Vec<String>, Error> {
     if source.is_device() {
         let devices = holder::with_partitions(source.facts().device);
-        return Ok(holder::of(Sought::Devices(&devices), tables)?);
+        return Ok(holder::of(Sought::Devices(&devices), tables));
     }
     let root = Directory::open(source.as_fd(), source.path())?;
     let mut stay = vec![root.id()];
@@ -70,7 +70,7 @@ fn holders(source: &Source, tables: &holder::Tables) -> Result<Vec<String>, Erro
         // What else may be in its place is removed.
         stay.extend(root.enter(LOST_AND_FOUND).ok().map(|kept| kept.id()));
     }
-    Ok(holder::of(Sought::Directories(&stay), tables)?)
+    Ok(holder::of(Sought::Directories(&stay), tables))
 }
 
 /// [`Error::InUse`] if the volume is recorded to be anywhere for its tenant: then nothing else has to be looked at.

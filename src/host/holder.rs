@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 
+use super::DeviceNumber;
 use super::device::{self, Access};
 use super::mount::FileId;
 use super::mountinfo::{Mount, MountTable};
-use super::{DeviceNumber, Result};
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ const OF_SERVERS: [&str; 3] = ["nfs", "nfs4", "9p"];
 const SAME_DESCRIPTORS: libc::c_int = 2;
 
 /// Everything that holds what is `sought`, in words.
-pub fn of(sought: Sought<'_>, tables: &Tables) -> Result<Vec<String>> {
+pub fn of(sought: Sought<'_>, tables: &Tables) -> Vec<String> {
     let slow = Slow::among(tables);
     let mut mapped = BTreeSet::new();
     let mut found = Vec::new();
@@ -49,9 +49,9 @@ pub fn of(sought: Sought<'_>, tables: &Tables) -> Result<Vec<String>> {
         }
     }
     if let Sought::Devices(devices) = sought {
-        found.extend(loops_on(devices)?);
+        found.extend(loops_on(devices));
     }
-    Ok(found)
+    found
 }
 
 /// The block device with this number and its partitions.
@@ -105,8 +105,8 @@ fn has_open(thread: &Path, number: u32, sought: Sought<'_>, slow: &Slow<'_>) -> 
     let Ok(path) = fs::read_link(&at) else { return false };
     let about = || fs::read_to_string(thread.join("fdinfo").join(number.to_string())).ok();
     if path.has_root() {
-        let mount = about().as_deref().and_then(mount_of);
-        return !slow.has(mount) && is(&at, sought);
+        let hangs = || slow.has(about().as_deref().and_then(mount_of));
+        return (slow.ids.is_empty() || !hangs()) && is(&at, sought);
     }
     // What has no path is named by its kind: `socket:[1]`, `anon_inode:inotify`.
     let watches = path.to_str().is_some_and(|kind| kind.contains("notify"));
@@ -195,7 +195,7 @@ fn without_zeros(range: &str) -> String {
 }
 
 /// The loop devices that show one of these devices.
-fn loops_on(devices: &[DeviceNumber]) -> Result<Vec<String>> {
+fn loops_on(devices: &[DeviceNumber]) -> Vec<String> {
     let listed = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     let attached = listed.filter(|entry| entry.path().join("loop/backing_file").exists());
     let mut found = Vec::new();
@@ -207,7 +207,7 @@ fn loops_on(devices: &[DeviceNumber]) -> Result<Vec<String>> {
             found.push(format!("loop device {}", path.display()));
         }
     }
-    Ok(found)
+    found
 }
 
 /// The mounts of file systems that may not answer.
