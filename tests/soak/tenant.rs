@@ -152,7 +152,7 @@ impl Tenant {
             let target = dice.index(TARGETS);
             let is_there = self.targets[target] == Is::Yes;
             match dice.roll(100) {
-                0..3 => self.begin_to_leave(dice),
+                0..3 => Some(self.begin_to_leave(dice)),
                 3..30 if self.staged != Is::Yes => Some(Step::Stage),
                 3..5 => Some(Step::Stage),
                 5..30 => Some(Step::Publish(target)),
@@ -163,10 +163,10 @@ impl Tenant {
         })
     }
 
-    fn begin_to_leave(&mut self, dice: &mut Dice) -> Option<Step> {
+    fn begin_to_leave(&mut self, dice: &mut Dice) -> Step {
         let order = if dice.chance(15) { Leaving::DeleteFirst } else { Leaving::Usual };
         self.leaving = Some(order);
-        Some(self.next_of_leaving(order))
+        self.next_of_leaving(order)
     }
 
     fn next_of_leaving(&self, order: Leaving) -> Step {
