@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-use crate::server::connect;
+use crate::server::{connect, until};
 use crate::support::requests;
 
 /// Longer than any call may take here: no device hangs.
@@ -53,9 +53,7 @@ impl Calls {
             // Made by the client, from a connection that was lost.
             Err(status) if std::error::Error::source(&status).is_some() => {
                 let began = Instant::now();
-                while began.elapsed() < REST {
-                    std::thread::sleep(REST / 10);
-                }
+                until(|| began.elapsed() >= REST);
                 Err(Failed::NoAnswer)
             }
             Err(status) => Err(Failed::Refused(status)),

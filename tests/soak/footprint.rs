@@ -18,8 +18,8 @@ impl Footprint {
     pub fn of(process: u32) -> Self {
         let path = |name: &str| format!("/proc/{process}/{name}");
         let rollup = fs::read_to_string(path("smaps_rollup")).unwrap();
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
-        let anonymous = line.trim().trim_end_matches(" kB").parse().unwrap();
+        let anonymous = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+        let anonymous = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
         let mut descriptors = BTreeMap::new();
         for entry in fs::read_dir(path("fd")).unwrap().flatten() {
             // One that was closed meanwhile is none.

@@ -3,14 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::dice::Dice;
 use crate::facts::{Fact, Facts};
-use crate::server::wait_for;
+use crate::server::{until, wait_for};
 use crate::site::{Kind, Site};
 
 /// Mounts of the noise at a time.
@@ -44,9 +43,7 @@ impl Noise<'_> {
                 undo(made.swap_remove(self.dice.index(made.len())));
             }
             let (began, rest) = (Instant::now(), Duration::from_millis(1 + self.dice.roll(60)));
-            while began.elapsed() < rest {
-                sleep(Duration::from_millis(1));
-            }
+            until(|| began.elapsed() >= rest);
         }
         made.into_iter().for_each(undo);
     }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::thread::sleep;
+use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use berth::csi::proto::csi_v1::ProbeRequest;
@@ -19,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_mins(5);
 /// What takes longer is told, with what it waited for last.
 const LONG: Duration = Duration::from_secs(10);
 /// Between two looks.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Looks again and again until `condition` gives something, or else says why not.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
@@ -36,7 +36,14 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Result<T, String>)
             Err(why) => last = why,
         }
         assert!(began.elapsed() < PATIENCE, "waited in vain for {what}: {last}");
-        sleep(PAUSE);
+        park_timeout(PAUSE);
+    }
+}
+
+/// Looks again and again until `is_over`: a pace, where there is nothing to wait for.
+pub fn until(is_over: impl Fn() -> bool) {
+    while !is_over() {
+        park_timeout(PAUSE);
     }
 }
 

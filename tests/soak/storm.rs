@@ -1,20 +1,16 @@
 //! Storms: servers die in every way while everybody lives, and are started again.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::dice::Dice;
 use crate::facts::Fact;
-use crate::server::{Server, configure};
+use crate::server::{Server, configure, until};
 use crate::site;
 use crate::support::Host;
 use crate::tenant::Town;
 use crate::town::Soak;
-
-/// Between two looks at the time.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Storms for about as long as `load`, each followed by rest and an audit.
 pub fn rage(soak: &mut Soak, load: Duration) {
@@ -22,7 +18,7 @@ pub fn rage(soak: &mut Soak, load: Duration) {
     let until = soak.loaded + load;
     while soak.loaded < until {
         soak.live(|host, town, dice, stop| {
-            storm(host, town, dice, &|began| stop() || began >= one)
+            storm(host, town, dice, &|began| stop() || began >= one);
         });
         configure(&soak.host, &site::whole(&soak.host));
         let mut server = Server::spawn(&soak.host);
@@ -64,9 +60,7 @@ pub fn live(
     let began = Instant::now();
     while !is_over(began.elapsed()) {
         let pause = began.elapsed() + Duration::from_millis(200 + dice.roll(2500));
-        while !is_over(began.elapsed()) && began.elapsed() < pause {
-            sleep(LOOK);
-        }
+        until(|| is_over(began.elapsed()) || began.elapsed() >= pause);
         let text = match dice.roll(10) {
             0 => site::BROKEN.to_owned(),
             1..5 => site::whole(host),

@@ -3,6 +3,8 @@
 //! A call that was not answered, or not carried out, is repeated until it is, or what it was for is given up, as a
 //! kubelet would.
 
+mod idle;
+
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,7 +152,7 @@ impl Tenant {
             let target = dice.index(TARGETS);
             let is_there = self.targets[target] == Is::Yes;
             match dice.roll(100) {
-                0..3 => self.begin_to_leave(dice),
+                0..3 => Some(self.begin_to_leave(dice)),
                 3..30 if self.staged != Is::Yes => Some(Step::Stage),
                 3..5 => Some(Step::Stage),
                 5..30 => Some(Step::Publish(target)),
@@ -161,10 +163,10 @@ impl Tenant {
         })
     }
 
-    fn begin_to_leave(&mut self, dice: &mut Dice) -> Option<Step> {
+    fn begin_to_leave(&mut self, dice: &mut Dice) -> Step {
         let order = if dice.chance(15) { Leaving::DeleteFirst } else { Leaving::Usual };
         self.leaving = Some(order);
-        Some(self.next_of_leaving(order))
+        self.next_of_leaving(order)
     }
 
     fn next_of_leaving(&self, order: Leaving) -> Step {
@@ -290,78 +292,9 @@ impl Tenant {
         });
     }
 
-    /// What changes nothing of where the volume is.
-    fn rest(&mut self, town: &Town, calls: &Calls, dice: &mut Dice) {
-        let Some(id) = self.id.clone() else {
-            if dice.chance(50) {
-                self.take(Step::Create, town, calls, dice);
-            }
-            return;
-        };
-        let number = dice.index(TARGETS);
-        if self.targets[number] != Is::Yes {
-            return;
-        }
-        let target = target(&town.kubelet, &id, number);
-        let raw = self.kind == Kind::Raw;
-        let done = match dice.roll(100) {
-            0..55 => {
-                self.payload.change(&target, &self.name, dice);
-                Ok(Fact::Writes)
-            }
-            55..75 => {
-                self.check(&target, "while it is published");
-                Ok(Fact::Checks)
-            }
-            75..90 => calls.stats(&id, &target).map(|units| {
-                assert!(units > 0, "{self:?} has no statistics");
-                Fact::Stats
-            }),
-            90..95 if self.kind != Kind::Device || town.may_grow => {
-                calls.expand(&id, &target, self.capacity, raw).map(|capacity| {
-                    assert!(capacity >= self.capacity, "{self:?} has shrunk to {capacity}");
-                    Fact::Expansions
-                })
-            }
-            _ => calls.look_around(self.pool).map(|()| Fact::Checks),
-        };
-        match done {
-            Ok(fact) => town.facts.count(fact),
-            Err(failed) => assert!(failed.is_fair(Method::Use), "{self:?}: {failed:?}"),
-        }
-    }
-
     fn check(&self, place: &Path, when: &str) {
         let differences = self.payload.differences(place);
         assert!(differences.is_empty(), "{} {when}: {differences:?}; {self:?}", self.name);
-    }
-
-    /// A late call about a tenancy that has ended: it does nothing to whoever has the volume now.
-    fn call_late(&mut self, town: &Town, calls: &Calls, dice: &mut Dice) {
-        if self.ended.is_empty() {
-            return;
-        }
-        let id = self.ended[dice.index(self.ended.len())].clone();
-        let (staging, target) = (staging(&town.kubelet, &id), target(&town.kubelet, &id, 0));
-        let answer = match dice.roll(4) {
-            0 => calls.unpublish(&id, &target),
-            1 => calls.unstage(&id, &staging),
-            2 => calls.delete(&id),
-            _ => {
-                fs::create_dir(&staging).unwrap();
-                let staged = calls.stage(&id, &staging, self.kind == Kind::Raw);
-                fs::remove_dir(&staging).unwrap();
-                match staged {
-                    Ok(()) => panic!("{id} was staged after its end"),
-                    Err(failed) if failed.is_refused_as(Code::NotFound) => Ok(()),
-                    Err(failed) => Err(failed),
-                }
-            }
-        };
-        town.facts.count(Fact::LateCalls);
-        if let Err(failed) = answer {
-            assert!(failed.is_fair(Method::LetGo), "late, about {id}: {failed:?}");
-        }
     }
 
     fn begin_anew(&mut self) {

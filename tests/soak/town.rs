@@ -135,7 +135,7 @@ impl Soak {
     pub fn differences(&mut self, server: &Server) -> Vec<String> {
         let (expected, auditor) = self.expected(server);
         let found = auditor.differences(&expected);
-        found.into_iter().chain(auditor.contents(&expected)).collect()
+        found.into_iter().chain(Auditor::contents(&expected)).collect()
     }
 
     /// A place at which a tenant has its volume as a directory now.
@@ -166,7 +166,7 @@ impl Soak {
             let found = auditor.differences(&expected);
             if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
         });
-        let found = auditor.contents(&expected);
+        let found = Auditor::contents(&expected);
         assert!(found.is_empty(), "the auditor finds:\n{}", found.join("\n"));
         self.town.facts.count(Fact::Audits);
     }

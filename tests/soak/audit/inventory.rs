@@ -86,8 +86,8 @@ fn of_held(host: &Path, held: &Tenancy<'_>, volume: &Value) -> Vec<String> {
     if recorded != due {
         wrong.push(format!("recorded at {recorded:?} and acknowledged at {due:?}"));
     }
-    let number = held.id.rsplit_once('@').unwrap().1;
-    if volume["spec"]["tenancy"].to_string() != number {
+    let number: u64 = held.id.rsplit_once('@').unwrap().1.parse().unwrap();
+    if volume["spec"]["tenancy"] != number {
         wrong.push(format!("in tenancy {} while {} has it", volume["spec"]["tenancy"], held.id));
     }
     // Its claim has ended, and it is still mounted.

@@ -66,7 +66,7 @@ impl Auditor {
     }
 
     /// What differs in what is on the disks and in the directories, which are read whole.
-    pub fn contents(&self, expected: &Expected<'_>) -> Vec<String> {
+    pub fn contents(expected: &Expected<'_>) -> Vec<String> {
         let mut found = Vec::new();
         let volumes = match volumes(&expected.host) {
             Ok(volumes) => volumes,
@@ -201,9 +201,9 @@ fn outside(host: &Path) -> Vec<PathBuf> {
     points
 }
 
-/// What of the sorted `these` is not among the sorted `those`, as often as it is there.
-fn surplus<'a>(these: &'a [PathBuf], those: &[PathBuf]) -> Vec<&'a PathBuf> {
-    let mut left: Vec<_> = those.iter().collect();
+/// What there is more of in the one list than in the other.
+fn surplus<'a>(of: &'a [PathBuf], without: &[PathBuf]) -> Vec<&'a PathBuf> {
+    let mut left: Vec<_> = without.iter().collect();
     let is_left = |one: &&PathBuf| match left.iter().position(|other| other == one) {
         Some(position) => {
             left.remove(position);
@@ -211,5 +211,5 @@ fn surplus<'a>(these: &'a [PathBuf], those: &[PathBuf]) -> Vec<&'a PathBuf> {
         }
         None => true,
     };
-    these.iter().filter(is_left).collect()
+    of.iter().filter(is_left).collect()
 }
