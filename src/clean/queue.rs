@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::inventory::Version;
-use crate::volume::{CleanPolicy, LocalVolume, Tenancy, VolumeName};
+use crate::volume::{CleanMethod, CleanPolicy, LocalVolume, Tenancy, VolumeName};
 
 /// The first wait after a failure; each further one doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -83,6 +83,14 @@ impl Attempts {
 
 fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
     first.saturating_mul(1 << (times - 1).min(16)).min(longest)
+}
+
+/// How long a wipe may get nowhere as far as is seen: of a program nothing is, before its time is up.
+pub(super) fn quiet(policy: &CleanPolicy) -> Duration {
+    match &policy.method {
+        CleanMethod::Command { timeout, .. } => Duration::from_secs(*timeout),
+        _ => Duration::ZERO,
+    }
 }
 
 /// Whether what is learnt of a volume ends the wait after a failure: what was ill with it may have been the reason.

@@ -15,7 +15,7 @@ use super::lock::Lock;
 use super::outcome;
 use super::programs::Programs;
 use super::progress::Progress;
-use super::queue::Order;
+use super::queue::{self, Order};
 use super::wipe::{self, Done, Notes, Run};
 use super::{Cleaner, Error};
 use crate::causes;
@@ -71,18 +71,13 @@ impl Worker {
         Self { progress, order, seen: ((0, 0), Instant::now()) }
     }
 
-    /// When it will have got nowhere for `patience`, as far as is known at `now`. Of a program nothing is seen before its
-    /// time is up.
+    /// When it will have got nowhere for `patience`, as far as is known at `now`.
     pub(super) fn hangs_from(&mut self, now: Instant, patience: Duration) -> Instant {
         let so_far = self.progress.so_far();
         if so_far != self.seen.0 {
             self.seen = (so_far, now);
         }
-        let quiet = match &self.order.1.method {
-            CleanMethod::Command { timeout, .. } => Duration::from_secs(*timeout),
-            _ => Duration::ZERO,
-        };
-        self.seen.1 + quiet + patience
+        self.seen.1 + queue::quiet(&self.order.1) + patience
     }
 
     /// Stops the wipe if it is not what is due of the volume, as that is recorded by now.

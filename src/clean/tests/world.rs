@@ -29,8 +29,7 @@ pub(super) struct World {
     pub(super) host: Cell<HostNamespace>,
     /// How long its cleaner lets a wipe get nowhere.
     pub(super) patience: Cell<Duration>,
-    _base: Scratch,
-    _state: tempfile::TempDir,
+    _guards: (Scratch, tempfile::TempDir),
 }
 
 /// Runs `act` in a new world, all of it in a mount namespace of its own.
@@ -43,8 +42,8 @@ pub(super) fn in_world(act: impl AsyncFnOnce(&World) + Send) {
             let inventory = Embedded::open(state.path()).unwrap();
             let locks = tempfile::tempdir().unwrap();
             let (host, patience) = (Cell::default(), Cell::new(PATIENCE));
-            let (_base, _state) = (base_guard, state);
-            let world = World { base, locks, inventory, host, patience, _base, _state };
+            let guards = (base_guard, state);
+            let world = World { base, inventory, locks, host, patience, _guards: guards };
             act(&world).await;
         });
     });
