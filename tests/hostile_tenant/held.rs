@@ -113,17 +113,17 @@ fn whoever_still_has_lost_and_found_open_is_waited_for() {
 fn a_thread_with_descriptors_of_its_own_is_seen() {
     let world = World::of_directories("tmpfs", "{method: delete}");
     let source = &world.source;
-    let (begun, begin) = std::sync::mpsc::channel::<()>();
+    let (there, is_there) = std::sync::mpsc::channel::<()>();
     let (end, ended) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             // The other threads of the process do not have what this one opens from now on.
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).unwrap();
             let _root = File::open(source).unwrap();
-            begun.send(()).unwrap();
+            there.send(()).unwrap();
             ended.recv().unwrap();
         });
-        begin.recv().unwrap();
+        is_there.recv().unwrap();
 
         world.release();
 

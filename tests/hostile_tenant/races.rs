@@ -150,17 +150,17 @@ fn a_directory_that_is_filled_as_fast_as_it_is_emptied_is_given_up_with_the_reas
 #[test]
 fn a_directory_that_is_moved_out_of_the_volume_is_left_alone_and_one_that_is_moved_in_goes() {
     let world = World::of_directories("ext4", "{method: delete}");
-    let (over, moves) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (over, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let kept = std::thread::scope(|scope| {
-        let mover = scope.spawn(|| move_out_and_in(&world, &over, &moves));
-        let _over = Over(&over);
-        until(&moves, 3);
+        let mover = scope.spawn(|| move_out_and_in(&world, &over, &count));
+        let attack = Over(&over);
+        until(&count, 3);
         world.release();
         let begun = Instant::now();
         while begun.elapsed() < race_time() {
             world.clean_again();
         }
-        drop(_over);
+        drop(attack);
         mover.join().unwrap()
     });
 
