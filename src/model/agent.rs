@@ -88,13 +88,14 @@ fn begin(lab: &Lab, state: &mut State) {
     agent.begun = true;
     for at in 0..TWO {
         let Some(told) = state.ledger[at].map(|rec| lab.told(rec)) else { continue };
-        if !told.staged && !told.target {
+        let (staged, recorded) = told.places;
+        if !staged && !recorded {
             continue;
         }
         // A mount that was not recorded is taken up where the volume is recorded as staged.
         let mounted = state.host[at].target.is_some();
-        let target = mounted && (told.target || told.staged);
-        let (tenancy, staged) = (told.tenancy, told.staged);
+        let target = mounted && (recorded || staged);
+        let tenancy = told.tenancy;
         agent.places[at] = Places { tenancy, staged, target, due: true };
     }
 }

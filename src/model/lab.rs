@@ -53,8 +53,8 @@ pub(super) struct Told {
     pub(super) claim: Option<u8>,
     pub(super) tenancy: u8,
     pub(super) claimable: bool,
-    pub(super) staged: bool,
-    pub(super) target: bool,
+    /// Whether it is recorded at a staging path, and at a target.
+    pub(super) places: (bool, bool),
     pub(super) node: u8,
     /// Whether only a person decides what becomes of it.
     pub(super) is_for_a_person: bool,
@@ -372,12 +372,12 @@ impl Lab {
 fn told(volume: &LocalVolume) -> Told {
     let name = volume.spec.claim.as_ref().map(|claim| claim.name.as_str().to_owned());
     let uid = volume.status.node_uid.as_deref().unwrap_or("0");
+    let is_at = |staging| volume.status.published.iter().any(|place| place.staging == staging);
     Told {
         claim: name.map(|name| u8::from(name == claim_name(1))),
         tenancy: u8::try_from(volume.spec.tenancy.0).unwrap(),
         claimable: volume.is_claimable(),
-        staged: volume.status.published.iter().any(|place| place.staging),
-        target: volume.status.published.iter().any(|place| !place.staging),
+        places: (is_at(true), is_at(false)),
         node: uid.parse().unwrap(),
         is_for_a_person: volume.status.conditions.clean.reason == CleanReason::FoundInUse,
     }
