@@ -1,4 +1,5 @@
 //! Checks of requests; see [`crate::hostile`].
+#![allow(clippy::missing_panics_doc, reason = "that is what a check is for")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! Checks of what devices and the kernel say; see [`crate::hostile`].
+#![allow(clippy::missing_panics_doc, reason = "that is what a check is for")]
 
 use super::device::sysfs;
 use super::wake::is_about_block_device;

@@ -1,4 +1,5 @@
 //! Checks of what comes in on the registration socket; see [`crate::hostile`].
+#![allow(clippy::missing_panics_doc, reason = "that is what a check is for")]
 
 use super::authority;
 use super::frames::Rewriter;

@@ -1,4 +1,5 @@
 //! Checks of configuration; see [`crate::hostile`].
+#![allow(clippy::missing_panics_doc, reason = "that is what a check is for")]
 
 use std::path::{Component, Path};
 

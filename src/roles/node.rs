@@ -35,16 +35,13 @@ pub(super) async fn run(options: NodeOptions, mut signals: Signals) -> anyhow::R
     ledger.require_node(&options.node)?;
     let config = kube::Config::infer().await.context("there is no way to an API server")?;
     let client = Client::try_from(config.clone())?;
-    let scope = Scope::Node(options.node.clone());
     let mounts = mounts(&options);
-    let directories = pools.values().map(|pool| (pool.name.clone(), pool.path.clone()));
     let premises = Premises {
         node: options.node.clone(),
-        pools: directories.collect(),
+        pools: pools.values().map(|pool| (pool.name.clone(), pool.path.clone())).collect(),
         tenants: mounts.tenants.clone(),
     };
-    let remote = Kubernetes::open(config, &options.namespace, scope)?;
-    let inventory = Replica::new(ledger.clone(), remote).believing(premises);
+    let inventory = replica(&options, ledger.clone(), config, premises)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         node = %options.node,
@@ -87,6 +84,18 @@ pub(super) async fn run(options: NodeOptions, mut signals: Signals) -> anyhow::R
     let ended = tasks.run_until_signal(signals).await;
     ledger.close().await;
     ended
+}
+
+/// The ledger, kept equal to this node's objects, of which no more is believed than `premises` allow.
+fn replica(
+    options: &NodeOptions,
+    ledger: Embedded,
+    config: kube::Config,
+    premises: Premises,
+) -> anyhow::Result<Ledger> {
+    let scope = Scope::Node(options.node.clone());
+    let objects = Kubernetes::open(config, &options.namespace, scope)?;
+    Ok(Replica::new(ledger, objects).believing(premises))
 }
 
 /// Beneath the kubelet's directory and nowhere else, whatever a call names.

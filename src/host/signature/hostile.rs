@@ -1,4 +1,5 @@
 //! Checks of what is found on disks; see [`crate::hostile`].
+#![allow(clippy::missing_panics_doc, reason = "that is what a check is for")]
 
 use std::io;
 use std::os::unix::fs::FileExt;
