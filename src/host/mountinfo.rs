@@ -3,12 +3,17 @@
 //! Paths and options may hold any byte but NUL; the kernel escapes space, tab, line feed and backslash in octal. A
 //! line that cannot be read is an error and never a gap: a mount that is not seen could be unmounted, or wiped, by mistake.
 
+mod origin;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::{DeviceNumber, Errno, Error, Result};
+use origin::Origin;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +80,7 @@ pub struct MountTable {
     by_mount_point: HashMap<PathBuf, usize>,
     /// By the device, and in the order of what is shown of it.
     by_root: HashMap<DeviceNumber, BTreeMap<PathBuf, Vec<usize>>>,
+    origin: Origin,
 }
 
 impl MountTable {
@@ -87,14 +93,24 @@ impl MountTable {
     pub fn read_from(path: &Path) -> Result<Self> {
         #[cfg(test)]
         tests::count_read();
-        let text = std::fs::read(path)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .map_err(Error::of("read", path))?;
-        Self::parse(&text).map_err(|MalformedLine| Error {
+        let mut text = Vec::new();
+        let opened = File::open(path).and_then(|mut file| {
+            file.read_to_end(&mut text)?;
+            Ok(file)
+        });
+        let file = opened.map_err(Error::of_io("read", path))?;
+        let table = Self::parse(&text).map_err(|MalformedLine| Error {
             call: "parse",
             path: path.to_owned(),
             errno: Errno::BADMSG,
-        })
+        })?;
+        Ok(Self { origin: file.into(), ..table })
+    }
+
+    /// Whether nothing was mounted or unmounted since it was read. In one that is not current any more the id of a mount may
+    /// be that of another, which is gone.
+    pub fn is_current(&self) -> bool {
+        self.origin.is_current()
     }
 
     /// Parses the text of a mountinfo file.

@@ -60,7 +60,11 @@ fn place<'a>(
     node: &Node,
     mounts: &'a MountTable,
 ) -> Result<(Cow<'a, Mount>, PathBuf), Error> {
-    if let Some((mount, root)) = place_in(descriptor, path, node, mounts)? {
+    // Ids are given out again. As long as the descriptor is open nothing else gets this mount's: what was read before that
+    // is good if nothing has changed since, and what is read from now on in any case.
+    if mounts.is_current()
+        && let Some((mount, root)) = place_in(descriptor, path, node, mounts)?
+    {
         return Ok((Cow::Borrowed(mount), root));
     }
     let now = MountTable::read()?;

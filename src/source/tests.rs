@@ -249,3 +249,30 @@ fn nothing_a_file_and_a_dangling_symlink_are_no_sources() {
     assert!(matches!(Source::look(&link), Err(Error::Missing { .. })));
     assert!(matches!(Source::look(&file.join("x")), Err(Error::Missing { .. })));
 }
+
+#[test]
+fn a_mount_is_not_taken_for_one_that_is_gone_and_had_its_number() {
+    isolated(|| {
+        let (_guard, base) = scratch();
+        let (before, after) = (base.join("before"), base.join("after"));
+        let number = |table: &MountTable, at: &Path| table.at(at).map(|mount| mount.id);
+        let (_file, device) = formatted(&std::env::temp_dir(), "ext4", 16);
+        let device = device.path().to_str().unwrap();
+        // Others on this machine are given numbers too.
+        let old = loop {
+            tmpfs(&before);
+            let old = MountTable::read().unwrap();
+            unmount(&before);
+            mount(&["-t", "ext4", device], &after);
+            if number(&MountTable::read().unwrap(), &after) == number(&old, &before) {
+                break old;
+            }
+            unmount(&after);
+        };
+
+        let source = Source::look_in(&after, &old).unwrap();
+
+        assert_eq!(source.facts(), Source::look(&after).unwrap().facts());
+        assert_eq!(source.facts().fs_type.as_deref(), Some("ext4"));
+    });
+}
