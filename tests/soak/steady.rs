@@ -12,9 +12,11 @@ const STRETCHES: u32 = 3;
 
 /// The most threads of a server that rests: those that block are ended when they have had nothing to do for some seconds.
 const THREADS: usize = 8;
-/// How much more memory it may have when it ends than when it had warmed up, in percent. What an allocator keeps depends on
-/// what ran side by side at the busiest moment; a leak grows with every call.
+/// How much more memory it may have when it ends than when it had warmed up, in percent, or in KiB where that is more. What an
+/// allocator keeps depends on what ran side by side at the busiest moment: between stretches of half a minute up to 6 MiB of
+/// 32 were seen. A leak grows with every call, and shows in the long form.
 const MORE: u64 = 25;
+const AT_LEAST: u64 = 16 << 10;
 
 /// Steady load for as long as `load`; then everybody leaves, and the server ends.
 pub fn last(soak: &mut Soak, load: Duration) {
@@ -31,7 +33,7 @@ pub fn last(soak: &mut Soak, load: Duration) {
         println!("{now}, {} volumes held", soak.held());
         used.push(now);
     }
-    let most = used[0].anonymous * (100 + MORE) / 100;
+    let most = used[0].anonymous + AT_LEAST.max(used[0].anonymous * MORE / 100);
     let last = &used[used.len() - 1];
     assert!(last.anonymous <= most, "{last}, after {} when it had warmed up", used[0]);
     soak.empty(&server);
