@@ -10,6 +10,10 @@
 //! What it leaves out: one agent's calls wait for the answer of each write before the next one; a caller ends a claim once
 //! its calls for it have returned; resource versions of an API server that was set back are not given again; sizes, pools
 //! that change, devices, and the administrator's own use of a volume.
+//!
+//! Two things that it has shown not to hold are no part of the bounds, and stand in docs/limitations.md: a reservation that is
+//! deleted by hand while another controller's watch is behind, and a tenancy's number that an API server gives again
+//! after it was set back, before the agent has heard of that.
 
 mod agent;
 mod checker;
