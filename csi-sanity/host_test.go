@@ -39,8 +39,8 @@ func devicePool(t *testing.T, pools string) pool {
 	pool := newPool(t, pools, "raw", "mode: Block, clean: {method: zero}")
 	for _, entry := range pool.entries(t, pools) {
 		device := attach(t, filepath.Join(pools, filepath.Base(entry)+".img"))
-		must(t, os.Symlink(device.device.Name(), entry))
-		pool.sources[device.device.Name()] = device
+		must(t, os.Symlink(device.device, entry))
+		pool.sources[device.device] = device
 	}
 	return pool
 }
@@ -73,9 +73,12 @@ func (tmpfs tmpfs) grow(size int64) error {
 	return os.NewSyscallError("remount "+tmpfs.at, unix.Mount("", tmpfs.at, "", unix.MS_REMOUNT, options))
 }
 
-// loop is a loop device and the file behind it. The kernel detaches it when its last user closes it, so holding it
-// open is what keeps it; not even a SIGKILL of this process leaves it behind.
-type loop struct{ device, image *os.File }
+// loop is the path of a loop device and the file behind it. Nothing holds the device open: a volume that somebody has
+// open is not wiped.
+type loop struct {
+	device string
+	image  *os.File
+}
 
 func attach(t *testing.T, path string) loop {
 	image, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -92,37 +95,48 @@ func attach(t *testing.T, path string) loop {
 			continue
 		}
 		must(t, err)
-		t.Cleanup(func() { device.Close() })
-		return loop{device: device, image: image}
+		loop := loop{device: device, image: image}
+		t.Cleanup(func() {
+			if err := loop.set(unix.LOOP_CLR_FD); err != nil {
+				t.Errorf("detach %s: %v", device, err)
+			}
+		})
+		return loop
 	}
 }
 
-func attachFree(control, image *os.File) (*os.File, error) {
+func attachFree(control, image *os.File) (string, error) {
 	number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 	if err != nil {
-		return nil, os.NewSyscallError("ioctl(LOOP_CTL_GET_FREE)", err)
+		return "", os.NewSyscallError("ioctl(LOOP_CTL_GET_FREE)", err)
 	}
 	device, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", number), os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	config := unix.LoopConfig{
-		Fd:   uint32(image.Fd()),
-		Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR},
-	}
+	defer device.Close()
+	config := unix.LoopConfig{Fd: uint32(image.Fd())}
 	if err := unix.IoctlLoopConfigure(int(device.Fd()), &config); err != nil {
-		device.Close()
-		return nil, os.NewSyscallError("ioctl(LOOP_CONFIGURE) of "+device.Name(), err)
+		return "", os.NewSyscallError("ioctl(LOOP_CONFIGURE) of "+device.Name(), err)
 	}
-	return device, nil
+	return device.Name(), nil
 }
 
 func (loop loop) grow(size int64) error {
 	if err := loop.image.Truncate(size); err != nil {
 		return err
 	}
-	err := unix.IoctlSetInt(int(loop.device.Fd()), unix.LOOP_SET_CAPACITY, 0)
-	return os.NewSyscallError("ioctl(LOOP_SET_CAPACITY) of "+loop.device.Name(), err)
+	return loop.set(unix.LOOP_SET_CAPACITY)
+}
+
+// set makes a request of the device that takes no argument.
+func (loop loop) set(request uint) error {
+	device, err := os.OpenFile(loop.device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer device.Close()
+	return os.NewSyscallError("ioctl of "+loop.device, unix.IoctlSetInt(int(device.Fd()), request, 0))
 }
 
 func must(t *testing.T, err error) {
