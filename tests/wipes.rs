@@ -40,7 +40,9 @@ fn config(host: &Host, more: &str) -> String {
 
 /// One tenancy of a volume, with a file of its tenant; gives the id.
 fn tenancy(berth: &Berth, host: &Host, number: u32) -> String {
-    let id = berth.create(&format!("pvc-{number}"), "fast", 1).unwrap().volume_id;
+    // What is claimable is heard of by whoever claims a moment after it is recorded.
+    let claim = format!("pvc-{number}");
+    let id = berth.wait_for("a claim", |berth| berth.create(&claim, "fast", 1).ok()).volume_id;
     let target = berth.publish(host, &id).unwrap();
     fs::create_dir(target.join("directory")).unwrap();
     fs::write(target.join("directory/file"), "a tenant's").unwrap();
