@@ -130,6 +130,7 @@ fn of_publish(error: &publish::Error) -> Code {
         | E::StillPublished { .. }
         | E::Occupied { .. }
         | E::InUse { .. }
+        | E::Held { .. }
         | E::LeftBehind { .. }
         | E::NoClone { .. }
         | E::WrongDevice { .. }

@@ -43,7 +43,6 @@ pub(super) enum Mutation {
     EndedTenancyTaken,
     DeletionBelieved,
     NodeGoneBeforeItsEnd,
-    GivenTwiceTaken,
     FinalizerEndsWithClaim,
 }
 
@@ -359,9 +358,6 @@ impl Lab {
             (Sync::Replace(rec), Some(Mutation::EndedTenancyTaken))
                 if tenancies[1] == tenancies[0] && ledger == Some(rec) =>
             {
-                Sync::Take
-            }
-            (Sync::Replace(rec), Some(Mutation::GivenTwiceTaken)) if ledger != Some(rec) => {
                 Sync::Take
             }
             _ => sync,

@@ -126,7 +126,8 @@ impl Staging {
     ) -> Result<Detached, Error> {
         let path = std::fs::canonicalize(subject.source.path());
         let path = path.unwrap_or_else(|_| subject.source.path().to_owned());
-        let mount = Detached::filesystem(fs_type, &path, options).map_err(|e| self.host(e))?;
+        let mount = Detached::filesystem(fs_type, &path, options);
+        let mount = mount.map_err(|e| self.held(subject, e))?;
         let found = mount.look().map_err(|e| self.host(e))?.id.device;
         let expected = subject.source.facts().device;
         if found != expected {
@@ -144,13 +145,19 @@ impl Staging {
     /// held exclusively: `mkfs` itself opens it so.
     fn unused(&self, subject: &Subject) -> Result<File, Error> {
         let (source, path) = (subject.source.as_fd(), subject.source.path());
-        match device::reopen(source, path, Access::WriteExclusive) {
-            Err(host::Error { errno: Errno::BUSY, .. }) => {
-                return Err(Error::InUse { id: self.id.clone(), path: path.to_owned() });
-            }
-            exclusive => drop(exclusive.map_err(|e| self.host(e))?),
-        }
+        let exclusive = device::reopen(source, path, Access::WriteExclusive);
+        drop(exclusive.map_err(|e| self.held(subject, e))?);
         device::reopen(source, path, Access::Write).map_err(|e| self.host(e))
+    }
+
+    /// What the kernel says of a device that is wanted for nobody else.
+    fn held(&self, subject: &Subject, error: host::Error) -> Error {
+        match error.errno {
+            Errno::BUSY => {
+                Error::Held { id: self.id.clone(), path: subject.source.path().to_owned() }
+            }
+            _ => self.host(error),
+        }
     }
 
     fn unprepared(&self, subject: &Subject, unprepared: Unprepared) -> Error {

@@ -133,6 +133,14 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// Somebody has the device mounted, or has it open for nobody else to use. `FAILED_PRECONDITION`.
+    #[error("volume {id}: somebody else has {} mounted or open, and it is not mounted before they let it go", path.display())]
+    Held {
+        /// The volume.
+        id: VolumeId,
+        /// The device.
+        path: PathBuf,
+    },
     /// Beneath the mount that was taken away lies something, which is kept. `FAILED_PRECONDITION`.
     #[error("volume {id} is gone from {} and something else lies there, which is not deleted: move it away by hand", path.display())]
     LeftBehind {

@@ -42,28 +42,34 @@ fn carry_out(mut connection: TcpStream) -> io::Result<()> {
     connection.write_all(&done.stdout)
 }
 
-/// Leads what comes in to Berth's socket and back, until either side is done.
-fn call(mut caller: TcpStream) -> io::Result<()> {
-    let mut berth = UnixStream::connect(SOCKET)?;
-    let (mut answers, mut back) = (berth.try_clone()?, caller.try_clone()?);
-    thread::spawn(move || {
-        let _ = io::copy(&mut answers, &mut back);
-        let _ = back.shutdown(Shutdown::Both);
-    });
-    let ended = io::copy(&mut caller, &mut berth).map(drop);
+/// Leads what comes in to Berth's socket and back.
+fn call(caller: TcpStream) -> io::Result<()> {
+    let berth = UnixStream::connect(SOCKET)?;
+    let answers = berth.try_clone()?;
+    let ended = relay(caller, &berth, answers);
     berth.shutdown(Shutdown::Both)?;
     ended
 }
 
 /// As [`call`], to Berth's metrics and health.
-fn browse(mut caller: TcpStream) -> io::Result<()> {
-    let mut berth = TcpStream::connect(METRICS)?;
-    let (mut answers, mut back) = (berth.try_clone()?, caller.try_clone()?);
+fn browse(caller: TcpStream) -> io::Result<()> {
+    let berth = TcpStream::connect(METRICS)?;
+    let answers = berth.try_clone()?;
+    let ended = relay(caller, &berth, answers);
+    berth.shutdown(Shutdown::Both)?;
+    ended
+}
+
+/// Copies both ways, until the caller is done or `answers` are.
+fn relay(
+    mut caller: TcpStream,
+    mut berth: impl Write,
+    mut answers: impl Read + Send + 'static,
+) -> io::Result<()> {
+    let mut back = caller.try_clone()?;
     thread::spawn(move || {
         let _ = io::copy(&mut answers, &mut back);
         let _ = back.shutdown(Shutdown::Both);
     });
-    let ended = io::copy(&mut caller, &mut berth).map(drop);
-    berth.shutdown(Shutdown::Both)?;
-    ended
+    io::copy(&mut caller, &mut berth).map(drop)
 }

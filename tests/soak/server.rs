@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
-use crate::support::{Host, berth::endpoint};
+use crate::support::Host;
+use crate::support::berth::{endpoint, standalone};
 
 /// How long anything may take. It only bounds a failure.
 pub const PATIENCE: Duration = Duration::from_mins(5);
@@ -57,18 +58,10 @@ impl Server {
     /// Starts it, and waits for nothing.
     pub fn spawn(host: &Host) -> Self {
         let log = File::options().create(true).append(true).open(log()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_berth"))
-            .arg("standalone")
-            .arg("--config")
-            .arg(host.path("pools.yaml"))
-            .arg("--state")
-            .arg(host.path("state"))
-            .arg("--endpoint")
-            .arg(endpoint(host))
+        let child = standalone(host)
             .arg("--mount-root")
             .arg(host.path("kubelet"))
             .args(["--wipes", "8"])
-            .env("BERTH_NODE", "node-a")
             .stderr(log)
             .spawn()
             .unwrap();

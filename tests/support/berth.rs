@@ -22,6 +22,15 @@ use super::Host;
 /// How long anything may take before a test gives up on it. It only bounds a failure; no test waits for it to pass.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// `berth standalone` on `host`, as it is called: with its `pools.yaml`, state and socket.
+pub fn standalone(host: &Host) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+    command.arg("standalone").arg("--config").arg(host.path("pools.yaml"));
+    command.arg("--state").arg(host.path("state")).arg("--endpoint").arg(endpoint(host));
+    command.env("BERTH_NODE", "node-a");
+    command
+}
+
 /// A running `berth standalone` on a [`Host`]. Dropping it kills the process.
 pub struct Berth {
     child: Child,
@@ -58,18 +67,8 @@ impl Berth {
         fs::write(host.path("pools.yaml"), config).unwrap();
         let log = host.path("berth.log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
-        command
-            .arg("standalone")
-            .arg("--config")
-            .arg(host.path("pools.yaml"))
-            .arg("--state")
-            .arg(host.path("state"))
-            .arg("--endpoint")
-            .arg(endpoint(host))
-            .env("BERTH_NODE", "node-a")
-            .args(arguments)
-            .stderr(stderr);
+        let mut command = standalone(host);
+        command.args(arguments).stderr(stderr);
         let child = spawn(command);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = endpoint(host).parse().unwrap();

@@ -1,23 +1,30 @@
+use std::path::Path;
+
 use super::*;
 use crate::inventory::embedded::Embedded;
 use crate::volume::fixture::{delete, released};
 use crate::volume::{AccessMode, Published};
+
+/// The wipe of a volume by `delete`, with its lock beneath `state`.
+fn job(inventory: &Embedded, volume: &LocalVolume, state: &Path) -> Job<Embedded> {
+    Job {
+        inventory: inventory.clone(),
+        volume: volume.clone(),
+        policy: delete(),
+        locks: state.to_owned(),
+        host: HostNamespace::default(),
+        started: Timestamp::now(),
+        programs: Programs::default(),
+        progress: Arc::default(),
+    }
+}
 
 #[tokio::test]
 async fn how_far_a_wipe_is_is_recorded_while_it_runs() {
     let state = tempfile::tempdir().unwrap();
     let inventory = Embedded::open(state.path()).unwrap();
     inventory.add(released()).await.unwrap();
-    let mut job = Job {
-        inventory: inventory.clone(),
-        volume: released(),
-        policy: delete(),
-        locks: state.path().to_owned(),
-        host: HostNamespace::default(),
-        started: Timestamp::now(),
-        programs: Programs::default(),
-        progress: Arc::default(),
-    };
+    let mut job = job(&inventory, &released(), state.path());
     job.begin().await.unwrap();
     (0..3).for_each(|_| job.progress.removed());
     job.progress.wiped(4096);
@@ -48,16 +55,7 @@ async fn what_was_found_in_use_is_outdated_once_the_volume_is_recorded_elsewhere
         access: AccessMode::SingleNodeWriter,
         flags: None,
     });
-    let job = Job {
-        inventory: Embedded::open(state.path()).unwrap(),
-        volume: volume.clone(),
-        policy: delete(),
-        locks: state.path().to_owned(),
-        host: HostNamespace::default(),
-        started: Timestamp::now(),
-        programs: Programs::default(),
-        progress: Arc::default(),
-    };
+    let job = job(&Embedded::open(state.path()).unwrap(), &volume, state.path());
 
     let ended = job.run().await;
 

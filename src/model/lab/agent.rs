@@ -22,13 +22,9 @@ impl Lab {
         let learnt = self.kept(Call::Learnt, &parts, || {
             let known = self.volume(ledger);
             let decided = decided.map(|decided| self.volume(decided).spec);
-            let is_broken = [
-                Mutation::OlderTenancyTaken,
-                Mutation::EndedTenancyTaken,
-                Mutation::GivenTwiceTaken,
-            ]
-            .into_iter()
-            .any(|mutation| self.breaks(mutation));
+            let is_broken = [Mutation::OlderTenancyTaken, Mutation::EndedTenancyTaken]
+                .into_iter()
+                .any(|mutation| self.breaks(mutation));
             let older = is_broken.then(|| decided.clone()).flatten();
             let spec = older.unwrap_or_else(|| step::learnt(&known, decided.as_ref()));
             u64::from(self.number(LocalVolume { spec, ..known }))

@@ -1,5 +1,7 @@
-use std::fs;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
+
+use rustix::fs::OFlags;
 
 use super::super::*;
 use super::world::{in_world, mounted, mounts_at, pool, raw, with_flags, with_type};
@@ -55,7 +57,7 @@ fn a_device_with_something_on_it_is_never_formatted() {
         let id = world.device(&disk, Mode::Filesystem).await;
 
         let request = world.stage(&id, mounted(SingleNodeWriter));
-        let error = world.publisher.stage(request).await.unwrap_err();
+        let error = world.staged(request).await.unwrap_err();
 
         assert!(matches!(error, Error::NotBlank { .. }), "{error}");
         let mut kept = [0; 8];
@@ -76,7 +78,7 @@ fn a_member_of_a_raid_is_not_mounted_for_the_file_system_that_it_seems_to_be() {
         let id = world.device(&disk, Mode::Filesystem).await;
 
         let request = world.stage(&id, mounted(SingleNodeWriter));
-        let error = world.publisher.stage(request).await.unwrap_err();
+        let error = world.staged(request).await.unwrap_err();
 
         assert!(matches!(error, Error::NotBlank { .. }), "{error}");
         assert_eq!(mounts_at(&world.staging()), 0);
@@ -89,12 +91,12 @@ fn what_a_tenant_writes_never_keeps_it_from_its_own_file_system() {
         let disk = Disk::blank(16);
         let id = world.device(&disk, Mode::Filesystem).await;
         let request = world.stage(&id, mounted(SingleNodeWriter));
-        world.publisher.stage(request.clone()).await.unwrap();
+        world.staged(request.clone()).await.unwrap();
         world.publisher.unstage(world.unstage(&id)).await.unwrap();
         disk.open().write_all_at(&0xa92b_4efc_u32.to_le_bytes(), (16 << 20) - 8192).unwrap();
         disk.open().write_all_at(&1_u32.to_le_bytes(), (16 << 20) - 8188).unwrap();
 
-        world.publisher.stage(request).await.unwrap();
+        world.staged(request).await.unwrap();
     });
 }
 
@@ -122,7 +124,7 @@ fn a_file_system_with_data_that_no_tenant_was_given_is_not_handed_out() {
         assert_eq!(mounts_at(&world.staging()), 0);
 
         world.configure(Pool { new_volumes: NewVolumes::Accept, ..pool() });
-        world.publisher.stage(request).await.unwrap();
+        world.staged(request).await.unwrap();
         assert!(world.staging().join("file").exists());
     });
 }
@@ -150,12 +152,12 @@ fn an_empty_file_system_that_a_wipe_left_is_used_and_then_the_tenants() {
         let disk = found(&world.base, false);
         let id = world.device(&disk, Mode::Filesystem).await;
         let request = world.stage(&id, with_type(SingleNodeWriter, "xfs"));
-        let error = world.publisher.stage(request).await.unwrap_err();
+        let error = world.staged(request).await.unwrap_err();
         assert!(matches!(&error, Error::FsType { has: Some(has), .. } if has == "ext4"), "{error}");
 
         for _ in 0..2 {
             let request = world.stage(&id, with_type(SingleNodeWriter, "ext4"));
-            world.publisher.stage(request).await.unwrap();
+            world.staged(request).await.unwrap();
             fs::write(world.staging().join("file"), "x").unwrap();
             world.publisher.unstage(world.unstage(&id)).await.unwrap();
         }
@@ -227,7 +229,7 @@ fn a_format_that_could_not_begin_leaves_no_record_of_one() {
         bind_file(&world.base.join("nothing"), &program);
         let request = world.stage(&id, mounted(SingleNodeWriter));
 
-        let error = world.publisher.stage(request.clone()).await.unwrap_err();
+        let error = world.staged(request.clone()).await.unwrap_err();
         let Error::Format { source: crate::host::format::Error::NotInstalled { .. }, .. } = error
         else {
             panic!("{error}")
@@ -239,13 +241,13 @@ fn a_format_that_could_not_begin_leaves_no_record_of_one() {
         fs::set_permissions(world.base.join("nonsense"), fs::Permissions::from_mode(0o755))
             .unwrap();
         bind_file(&world.base.join("nonsense"), &program);
-        let error = world.publisher.stage(request.clone()).await.unwrap_err();
+        let error = world.staged(request.clone()).await.unwrap_err();
         let Error::Format { source: crate::host::format::Error::Run { .. }, .. } = error else {
             panic!("{error}")
         };
         assert_eq!(world.volume(&id.volume).await.status.format, None);
         unmount(&program);
-        world.publisher.stage(request).await.unwrap();
+        world.staged(request).await.unwrap();
     });
 }
 
@@ -255,11 +257,11 @@ fn a_file_system_that_is_gone_is_not_made_again_for_the_same_tenant() {
         let disk = Disk::blank(16);
         let id = world.device(&disk, Mode::Filesystem).await;
         let request = world.stage(&id, mounted(SingleNodeWriter));
-        world.publisher.stage(request.clone()).await.unwrap();
+        world.staged(request.clone()).await.unwrap();
         world.publisher.unstage(world.unstage(&id)).await.unwrap();
         disk.open().write_all_at(&[0; 4096], 0).unwrap();
 
-        let error = world.publisher.stage(request).await.unwrap_err();
+        let error = world.staged(request).await.unwrap_err();
 
         assert!(matches!(error, Error::FilesystemGone { .. }), "{error}");
     });
@@ -275,8 +277,27 @@ fn a_device_that_somebody_uses_is_neither_formatted_nor_mounted() {
         let request = world.stage(&id, mounted(SingleNodeWriter));
         let error = world.publisher.stage(request).await.unwrap_err();
 
-        assert!(matches!(error, Error::InUse { .. }), "{error}");
+        assert!(matches!(error, Error::Held { .. }), "{error}");
         assert_eq!(mounts_at(&world.staging()), 0);
+    });
+}
+
+#[test]
+fn a_tenants_device_that_somebody_holds_is_mounted_when_they_let_it_go() {
+    in_world(async |world| {
+        let disk = Disk::blank(16);
+        let id = world.device(&disk, Mode::Filesystem).await;
+        let request = world.stage(&id, mounted(SingleNodeWriter));
+        world.staged(request.clone()).await.unwrap();
+        world.publisher.unstage(world.unstage(&id)).await.unwrap();
+        let exclusive = OFlags::EXCL.bits().cast_signed();
+        let held = File::options().read(true).custom_flags(exclusive).open(disk.path());
+
+        let error = world.publisher.stage(request.clone()).await.unwrap_err();
+
+        assert!(matches!(error, Error::Held { .. }), "{error}");
+        drop(held.unwrap());
+        world.staged(request).await.unwrap();
     });
 }
 
@@ -289,7 +310,7 @@ fn a_swapped_disk_is_never_staged() {
         symlink(other.path(), world.base.join("pool/disk")).unwrap();
 
         let request = world.stage(&id, mounted(SingleNodeWriter));
-        let error = world.publisher.stage(request).await.unwrap_err();
+        let error = world.staged(request).await.unwrap_err();
 
         let Error::Source { source: source::Error::Replaced { .. }, .. } = error else {
             panic!("{error}");
@@ -370,7 +391,7 @@ fn a_raw_device_is_not_published_over_a_directory_nor_a_file_with_something_in_i
         let id = world.device(&disk, Mode::Block).await;
         fs::create_dir(world.target("directory")).unwrap();
         fs::write(world.target("file"), "precious").unwrap();
-        world.publisher.stage(world.stage(&id, raw(SingleNodeWriter))).await.unwrap();
+        world.staged(world.stage(&id, raw(SingleNodeWriter))).await.unwrap();
 
         let request = world.publish(&id, "directory", raw(SingleNodeWriter));
         let error = world.publisher.publish(request).await.unwrap_err();

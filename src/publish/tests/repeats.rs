@@ -133,7 +133,7 @@ fn a_file_system_is_missed_at_its_staging_path_when_it_is_not_mounted_there() {
     in_world(async |world| {
         let disk = Disk::blank(16);
         let id = world.device(&disk, Mode::Filesystem).await;
-        world.publisher.stage(world.stage(&id, mounted(SingleNodeWriter))).await.unwrap();
+        world.staged(world.stage(&id, mounted(SingleNodeWriter))).await.unwrap();
         assert!(world.publisher.absent(&id, Expected::default()).await.unwrap().is_empty());
         unmount(&world.staging());
 

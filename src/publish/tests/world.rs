@@ -195,12 +195,12 @@ impl World {
         Unpublish { id: id.clone(), target: self.target(target) }
     }
 
-    /// Stages a device. A process that another test is just starting keeps a mount or a descriptor of a moment ago until it
-    /// is another program.
+    /// Stages. A process that another test is just starting keeps a mount or a descriptor of a moment ago until it is another
+    /// program, and with it a device.
     pub(super) async fn staged(&self, request: Stage) -> Result<(), Error> {
         loop {
             match self.publisher.stage(request.clone()).await {
-                Err(Error::InUse { .. }) => tokio::task::yield_now().await,
+                Err(Error::Held { .. }) => tokio::task::yield_now().await,
                 staged => return staged,
             }
         }
@@ -208,7 +208,7 @@ impl World {
 
     /// Stages `id` and publishes it at `target`.
     pub(super) async fn published(&self, id: &VolumeId, target: &str, access: Access) {
-        self.publisher.stage(self.stage(id, access.clone())).await.unwrap();
+        self.staged(self.stage(id, access.clone())).await.unwrap();
         self.publisher.publish(self.publish(id, target, access)).await.unwrap();
     }
 }
