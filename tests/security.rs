@@ -238,7 +238,7 @@ fn every_admission_policy_is_bound_and_fails_closed() {
     let named: BTreeSet<_> =
         policies.iter().map(|one| one["metadata"]["name"].to_string()).collect();
 
-    assert_eq!((bound, policies.len()), (named, 6));
+    assert_eq!((bound, policies.len()), (named, 7));
     for one in &policies {
         assert_eq!(one["spec"]["failurePolicy"], "Fail", "{one}");
     }

@@ -122,7 +122,9 @@ fn volume(recorded: &Recorded) -> csi::Volume {
 
 /// What is said of a volume beside its id.
 fn context(volume: &LocalVolume) -> HashMap<String, String> {
-    HashMap::from([("berth.dev/pool".into(), volume.spec.pool.to_string())])
+    let claim = volume.spec.claim.as_ref();
+    let claim = claim.map(|claim| (request::CLAIM_KEY.into(), claim.name.to_string()));
+    [("berth.dev/pool".into(), volume.spec.pool.to_string())].into_iter().chain(claim).collect()
 }
 
 /// A size in the specification's signed numbers, which end at 8 EiB.

@@ -14,7 +14,7 @@ use crate::publish::{Access, AccessType, MountFlags, Refused};
 use crate::volume::{AccessMode, Bytes, CapacityRange, InvalidName, Mode, VolumeId, VolumeName};
 
 pub(super) use controller::{Listing, ValidateCapabilities, capacity};
-pub(super) use node::{unpublish, unstage};
+pub(super) use node::{CLAIM_KEY, unpublish, unstage};
 
 /// Bytes of a string (CSI specification, field requirements).
 const STRING_MAX: usize = 128;

@@ -155,8 +155,11 @@ fn set_back(state: &mut State, backup: Backup) {
     for (now, then) in state.callers.iter_mut().zip(backup.callers) {
         let ended = matches!(now.wants, Wants::End(_) | Wants::Nothing);
         match (then.wants, now.wants) {
-            (Wants::Volume, Wants::Holds(_) | Wants::End(_)) => *now = then,
-            (Wants::Volume, Wants::Nothing) => *now = Caller { old: None, ..then },
+            // A kubelet knows by itself what it has mounted.
+            (Wants::Volume, Wants::Holds(id) | Wants::End(id)) => {
+                *now = Caller { old: Some(id), ..then };
+            }
+            (Wants::Volume, Wants::Nothing) => *now = Caller { old: now.old, ..then },
             (Wants::Holds(_) | Wants::End(_), _) if ended => {}
             _ => now.wants = then.wants,
         }

@@ -11,9 +11,8 @@
 //! its calls for it have returned; resource versions of an API server that was set back are not given again; sizes, pools
 //! that change, devices, and the administrator's own use of a volume.
 //!
-//! Two things that it has shown not to hold are no part of the bounds, and stand in docs/limitations.md: a reservation that is
-//! deleted by hand while another controller's watch is behind, and a tenancy's number that an API server gives again
-//! after it was set back, before the agent has heard of that.
+//! One thing that it has shown not to hold is no part of the bounds: a reservation that is deleted by hand while another
+//! controller's watch is behind. A policy refuses that (`deploy/chart/templates/controller-policies.yaml`).
 
 mod agent;
 mod checker;
@@ -29,8 +28,8 @@ mod versions;
 use lab::{Lab, Mutation};
 use node::Discovered;
 use state::{
-    Agent, Broken, Caller, Controller, Fault, Faults, Host, Id, Label, Object, Op, Owner, Places,
-    State, TWO, Wants, Wipe,
+    Agent, Backup, Broken, Caller, Controller, Fault, Faults, Host, Id, Label, Object, Op, Owner,
+    Places, State, TWO, Wants, Wipe,
 };
 
 /// How much of everything there is.
@@ -47,6 +46,8 @@ pub(super) struct Bounds {
     mounts: bool,
     /// Whether controllers sweep reservations.
     sweeps: bool,
+    /// Whether the API server is set back to the beginning; else to any state that it was in.
+    to_the_beginning: bool,
     faults: Faults,
 }
 
@@ -138,9 +139,11 @@ impl Model {
             let lives = if name < self.bounds.names { self.bounds.lives } else { 0 };
             Caller { wants, old: None, lives }
         };
+        let (leases, callers) = ([None; TWO], [caller(0), caller(1)]);
+        let backup = self.bounds.to_the_beginning.then_some(Backup { api, leases, callers });
         State {
             api,
-            leases: [None; TWO],
+            leases,
             written: 2,
             controllers: [heard, behind].map(|index| Controller { index, op: Op::Idle }),
             ledger: records,
@@ -148,12 +151,12 @@ impl Model {
             agent: Some(agent),
             late: None,
             host: [Host::default(); TWO],
-            callers: [caller(0), caller(1)],
+            callers,
             given: [0; TWO],
             node: (0, true),
             found: 1,
             faults: self.bounds.faults,
-            backup: None,
+            backup,
             is_set_back: false,
             broken: None,
         }

@@ -64,7 +64,9 @@ fn kubelet(steps: &mut Steps<'_>, name: u8) {
         Wants::Volume | Wants::Nothing => None,
     };
     for id in now.into_iter().chain(caller.old) {
-        for stage in [true, false] {
+        // Of a claim that an API server forgot a kubelet only takes away what it has.
+        let may_mount = now == Some(id) || !steps.from.is_set_back;
+        for stage in [true, false].into_iter().filter(|_| may_mount) {
             let what = if stage { "kubelet stages" } else { "kubelet publishes" };
             steps.add(what, [name, id.tenancy], |lab, state| {
                 take_turn(lab, state, Turn { id, name, stage });
@@ -81,7 +83,8 @@ fn take_turn(lab: &Lab, state: &mut State, turn: Turn) {
     if agent.turns[at].is_some() {
         return;
     }
-    let is_live = |state: &State| state.ledger[at].is_some_and(|rec| lab.is_live(rec, turn.id));
+    let is_it = |rec| lab.is_for(rec, turn.id, turn.name);
+    let is_live = |state: &State| state.ledger[at].is_some_and(is_it);
     let live = is_live(state) || {
         if let Some(now) = state.look(turn.id.volume) {
             take(lab, state, &mut agent, turn.id.volume, (now.rec, now.version));

@@ -24,6 +24,7 @@ const ONE: Bounds = Bounds {
     late: (false, false),
     mounts: true,
     sweeps: false,
+    to_the_beginning: false,
     faults: Faults::NONE,
 };
 /// Two names after each other.
@@ -76,6 +77,8 @@ const LEDGERS: Bounds = Bounds { volumes: 2, ..LEDGER };
 const LEDGER_MOUNTED: Bounds = with(ONE, LOST);
 const DELETED: Bounds = with(LATE, &[(ObjectDeleted, 1)]);
 const SET_BACK: Bounds = with(Bounds { names: 2, ..UNMOUNTED }, &[(SetBack, 1)]);
+const SET_BACK_MOUNTED: Bounds =
+    Bounds { mounts: true, late: (false, true), to_the_beginning: true, ..SET_BACK };
 const NODE_GONE: Bounds = with(LATE, &[(NodeDeleted, 1)]);
 
 #[test]
@@ -126,13 +129,14 @@ fn what_is_lost_or_deleted_comes_back() {
         holds("node is gone", NODE_GONE);
         holds("ledger of two volumes is lost", LEDGERS);
         holds("ledger is lost under a mount", LEDGER_MOUNTED);
+        holds("API server is set back under a mount", SET_BACK_MOUNTED);
         let mounts = Bounds { mounts: true, late: (false, true), ..ONE };
         holds("object is deleted under a mount", with(mounts, &[(ObjectDeleted, 1)]));
     }
 }
 
 /// What the checker finds when a rule is broken on purpose; absent where that is a state without a way on.
-const BROKEN: [(Mutation, Bounds, Option<Broken>); 22] = [
+const BROKEN: [(Mutation, Bounds, Option<Broken>); 23] = [
     (Mutation::ClaimIgnoresCleanFor, TWO_NAMES, Some(Broken::DataLost)),
     (Mutation::ClaimKeepsTenancy, UNMOUNTED, Some(Broken::TenancyAgain)),
     (Mutation::ReleaseIgnoresTenancy, AGAIN, Some(Broken::ClaimLost)),
@@ -150,6 +154,7 @@ const BROKEN: [(Mutation, Bounds, Option<Broken>); 22] = [
     (Mutation::WipesSideBySide, CRASH_AGAIN, Some(Broken::DataLost)),
     (Mutation::StagedUnrecorded, ONE, Some(Broken::WipedWhileMounted)),
     (Mutation::EndedTenancyMounted, TWO_NAMES, Some(Broken::WipedWhileMounted)),
+    (Mutation::CallersClaimIgnored, SET_BACK_MOUNTED, Some(Broken::DataShown)),
     (Mutation::LedgerRebuiltAtOnce, LEDGER, Some(Broken::ClaimLost)),
     (Mutation::PartOfALedgerBelieved, LEDGERS, Some(Broken::ClaimLost)),
     (Mutation::OlderTenancyTaken, SET_BACK, Some(Broken::DataLost)),

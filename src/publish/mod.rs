@@ -42,7 +42,9 @@ pub use there::Expected;
 
 use crate::inventory::{self, Inventory};
 use crate::pool::{Pool, Pools};
-use crate::volume::{Fingerprint, Format, LocalVolume, Mode, NodeName, Status, VolumeId};
+use crate::volume::{
+    ClaimName, Fingerprint, Format, LocalVolume, Mode, NodeName, Status, VolumeId,
+};
 use clear::Clearing;
 use options::Options;
 use path::Roots;
@@ -141,9 +143,9 @@ impl<I: Inventory> Publisher<I> {
     }
 
     async fn publish_now(self, request: Publish) -> Result<(), Error> {
-        let Publish { id, staging, target: path, access, read_only } = request;
+        let Publish { id, claim, staging, target: path, access, read_only } = request;
         let turn = self.turn(&id, &path)?;
-        let volume = self.find(&id).await?;
+        let volume = self.find_for(&id, claim.as_ref()).await?;
         check_kind(&id, &volume, &access.kind)?;
         path::check(&id, &path, &self.shared.roots)?;
         self.learn(&id, &volume, &turn).await?;
@@ -219,8 +221,17 @@ impl<I: Inventory> Publisher<I> {
 
     /// The volume whose tenancy `id` is under way on this node.
     async fn find(&self, id: &VolumeId) -> Result<LocalVolume, Error> {
+        self.find_for(id, None).await
+    }
+
+    /// As [`Self::find`], and for this claim, where it is said for which.
+    async fn find_for(
+        &self,
+        id: &VolumeId,
+        claim: Option<&ClaimName>,
+    ) -> Result<LocalVolume, Error> {
         let is_it = |volume: &LocalVolume| {
-            volume.spec.node == self.shared.node && volume.id().as_ref() == Some(id)
+            volume.spec.node == self.shared.node && volume.is_tenancy(id, claim)
         };
         let known = self.shared.inventory.get(&id.volume).await;
         // A claim may be so new that this node has not heard of it.

@@ -33,8 +33,8 @@ impl<I: Inventory> Publisher<I> {
     }
 
     pub(super) async fn staging(&self, request: Stage, turn: &Turn) -> Result<Staging, Error> {
-        let Stage { id, staging: path, access } = request;
-        let volume = self.find(&id).await?;
+        let Stage { id, claim, staging: path, access } = request;
+        let volume = self.find_for(&id, claim.as_ref()).await?;
         check_kind(&id, &volume, &access.kind)?;
         path::check(&id, &path, &self.shared.roots)?;
         self.learn(&id, &volume, turn).await?;

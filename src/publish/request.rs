@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::options::MountFlags;
-use crate::volume::{AccessMode, CapacityRange, VolumeId};
+use crate::volume::{AccessMode, CapacityRange, ClaimName, VolumeId};
 
 /// How a volume is to be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,9 @@ impl fmt::Debug for AccessType {
 pub struct Stage {
     /// The volume.
     pub id: VolumeId,
+    /// The claim that the caller has it for, where the caller knows. An API server that was set back to an older state may
+    /// give a tenancy's number again: it is then not the tenancy that this node knows by that number.
+    pub claim: Option<ClaimName>,
     /// The staging path; a directory, made if its parent is there.
     pub staging: PathBuf,
     /// How it is to be used.
@@ -77,6 +80,8 @@ pub struct Unstage {
 pub struct Publish {
     /// The volume.
     pub id: VolumeId,
+    /// As in [`Stage`].
+    pub claim: Option<ClaimName>,
     /// Where it was staged; empty where the caller named none, which is refused as not staged.
     pub staging: PathBuf,
     /// The target path, made by this call; its parent is there.

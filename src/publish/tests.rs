@@ -3,6 +3,7 @@
 mod devices;
 mod directories;
 mod edited;
+mod held;
 mod ownership;
 mod read_only;
 mod recovery;

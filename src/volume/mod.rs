@@ -363,6 +363,14 @@ impl LocalVolume {
         Some(VolumeId { volume: self.name.clone(), tenancy: self.spec.tenancy })
     }
 
+    /// Whether its tenancy `id` is under way, and for `claim`, where that is known.
+    pub fn is_tenancy(&self, id: &VolumeId, claim: Option<&ClaimName>) -> bool {
+        let holds = |held: &Claim| claim.is_none_or(|claim| held.name == *claim);
+        self.name == id.volume
+            && self.spec.tenancy == id.tenancy
+            && self.spec.claim.as_ref().is_some_and(holds)
+    }
+
     /// The phase for a person to read.
     pub fn phase(&self) -> Phase {
         let wiping = self.status.cleaning.is_some() || self.needs_cleaning();

@@ -165,8 +165,8 @@ impl LocalVolume {
         self.needs_cleaning() && ordered && tenancy == self.spec.tenancy
     }
 
-    /// The agent begins, or resumes, the wipe by `policy` after `cleaning.tenancy`; one that was cut off is remembered so.
-    /// Absent when that is not what is due.
+    /// The agent begins, or resumes, the wipe by `policy` after `cleaning.tenancy`, or is further with it; another one that was
+    /// cut off is remembered so. Absent when that is not what is due.
     pub fn cleaning(
         &self,
         cleaning: Cleaning,
@@ -177,9 +177,12 @@ impl LocalVolume {
         let message =
             format!("being wiped after tenancy {} by {}", cleaning.tenancy, cleaning.method);
         let clean = clean_condition(self, CleanReason::Cleaning, &message, now);
+        let begun = self.status.cleaning.as_ref();
+        let goes_on = begun.is_some_and(|begun| begun.started == cleaning.started);
+        let cut_off = self.cut_off().filter(|_| !goes_on);
         due.then(|| {
             self.with_clean(clean, |status| {
-                status.last_wipe = self.cut_off().or(status.last_wipe.take());
+                status.last_wipe = cut_off.or(status.last_wipe.take());
                 status.cleaning = Some(cleaning);
             })
         })

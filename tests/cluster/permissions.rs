@@ -7,6 +7,7 @@ use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::calls::{assert_all_allowed, assert_all_refused, delete, patch, post};
 use crate::harness::{Cluster, NAMESPACE, eventually, volume_of};
 
 /// Fails unless the API server refused for lack of permission, with a message that has `part`.
@@ -150,4 +151,29 @@ async fn an_agent_cannot_take_the_lead_of_the_controllers_nor_a_claims_name() {
     assert_refused(reserved, "cannot create resource");
     let still = all.get("berth-dev").await.unwrap();
     assert_eq!(still.metadata.uid, lead.metadata.uid);
+}
+
+#[tokio::test]
+async fn nobody_but_a_controller_deletes_what_keeps_a_claim_from_two_volumes() {
+    let cluster = Cluster::with_berth().await;
+    let controller = cluster.account("berth-controller", None).await;
+    let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases");
+    let reservation = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "kept", "namespace": NAMESPACE, "labels": {"berth.dev/reservation": "claim"}},
+    });
+    post(&leases, reservation).sent_by(&controller).await.unwrap();
+    let (one, all) = (delete(format!("{leases}/kept")), delete(&leases));
+    eventually("the policies are in force", async || {
+        one.tried().sent_by(&cluster.client).await.err()
+    })
+    .await;
+
+    assert_all_refused(&cluster.client, &[one.clone(), all.tried()], "two volumes").await;
+    assert_all_allowed(&controller, std::slice::from_ref(&one)).await;
+
+    // The way out that the refusal names.
+    let bare = patch(&one.path, json!({"metadata": {"labels": {"berth.dev/reservation": null}}}));
+    bare.sent_by(&cluster.client).await.unwrap();
+    one.sent_by(&cluster.client).await.unwrap();
 }

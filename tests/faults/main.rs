@@ -8,7 +8,7 @@
 //! there; at the end another tenant looks for what the first one left. `support/inject.rs` says how it is done.
 //!
 //! Each run takes a few of the points of each kind of volume, others each time: `BERTH_SEED`, which it prints, repeats
-//! one. `BERTH_PROVE=1` takes all, which is a matter of an hour on two cores; `--nocapture` shows how many there were.
+//! one. `BERTH_PROVE=1` takes all, which took 52 minutes on two cores; `--nocapture` shows how many there were.
 
 #![expect(clippy::unwrap_used, reason = "a test panics where something is not as it must be")]
 

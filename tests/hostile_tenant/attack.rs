@@ -8,7 +8,9 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{CWD, FileType, IFlags, Mode, RenameFlags, mknodat, renameat_with};
+use rustix::fs::{
+    CWD, FileType, IFlags, Mode, OFlags, RenameFlags, ResolveFlags, mknodat, openat2, renameat_with,
+};
 
 /// Attackers of one directory, all by its path: they have nothing open between two steps.
 pub(crate) struct Attack<'a> {
@@ -47,18 +49,28 @@ impl Attack<'_> {
     }
 }
 
+/// Writes a file, and through no symlink: in its container those of a tenant lead nowhere outside, and here one that was
+/// left in the place of a directory would have the attacker itself write into the decoy.
+fn put(path: impl AsRef<Path>) {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o644);
+    if let Ok(file) = openat2(CWD, path.as_ref(), flags, mode, ResolveFlags::NO_SYMLINKS) {
+        let _ = rustix::io::write(&file, b"a tenant's");
+    }
+}
+
 /// Makes files and directories as fast as it can.
 pub(crate) fn fill(attack: &Attack<'_>, number: u64) {
     let within = attack.at(format!("fill-{}/{}", number % 7, number % 50));
     let _ = fs::create_dir_all(&within);
-    let _ = fs::write(within.join(number.to_string()), "a tenant's");
+    put(within.join(number.to_string()));
 }
 
 /// Puts a symlink in the place of a directory with files, and the directory back.
 fn swap(attack: &Attack<'_>, _: u64) {
     let (swapped, aside) = (attack.at("swap"), attack.at("swap-aside"));
     let _ = fs::create_dir_all(swapped.join("deep/deeper"));
-    let _ = fs::write(swapped.join("deep/deeper/1"), "a tenant's");
+    put(swapped.join("deep/deeper/1"));
     let _ = fs::rename(&swapped, &aside);
     let _ = symlink(attack.decoy, &swapped);
     let _ = fs::remove_file(&swapped);
@@ -70,7 +82,7 @@ fn exchange(attack: &Attack<'_>, number: u64) {
     let name = ["deep", "lost+found", "exchange"][usize::try_from(number % 3).unwrap()];
     let (directory, link) = (attack.at(name), attack.at("exchange-link"));
     let _ = fs::create_dir(&directory);
-    let _ = fs::write(directory.join("1"), "a tenant's");
+    put(directory.join("1"));
     let _ = symlink(attack.decoy, &link);
     let _ = renameat_with(CWD, &directory, CWD, &link, RenameFlags::EXCHANGE);
     let _ = renameat_with(CWD, &directory, CWD, &link, RenameFlags::EXCHANGE);
@@ -106,7 +118,7 @@ pub(crate) fn plant_nodes(attack: &Attack<'_>, number: u64) {
     }
     let _ = UnixListener::bind(directory.join("socket"));
     for name in odd_names() {
-        let _ = fs::write(directory.join(OsStr::from_bytes(&name)), "a tenant's");
+        put(directory.join(OsStr::from_bytes(&name)));
     }
     let program = directory.join("program");
     let _ = fs::write(&program, "#!/bin/sh");
@@ -142,7 +154,7 @@ pub(crate) fn odd_names() -> Vec<Vec<u8>> {
 /// Sets flags that forbid removal, again as soon as they are taken off.
 fn lock(attack: &Attack<'_>, number: u64) {
     let file = attack.at(format!("locked-{}", number % 3));
-    let _ = fs::write(&file, "a tenant's");
+    put(&file);
     if let Ok(open) = fs::File::open(&file) {
         let _ = rustix::fs::ioctl_setflags(&open, IFlags::IMMUTABLE);
     }

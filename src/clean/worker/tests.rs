@@ -45,6 +45,23 @@ async fn how_far_a_wipe_is_is_recorded_while_it_runs() {
 }
 
 #[tokio::test]
+async fn a_wipe_is_not_remembered_as_cut_off_while_it_runs() {
+    let state = tempfile::tempdir().unwrap();
+    let inventory = Embedded::open(state.path()).unwrap();
+    inventory.add(released()).await.unwrap();
+    let mut job = job(&inventory, &released(), state.path());
+    job.begin().await.unwrap();
+
+    for _ in 0..2 {
+        job.progress.removed();
+        job.report().await;
+    }
+
+    assert_eq!(inventory.wipes().await.unwrap(), []);
+    assert_eq!(inventory.get(&released().name).await.unwrap().volume.status.last_wipe, None);
+}
+
+#[tokio::test]
 async fn what_was_found_in_use_is_outdated_once_the_volume_is_recorded_elsewhere() {
     let state = tempfile::tempdir().unwrap();
     let mut volume = released();

@@ -1,11 +1,15 @@
 //! Requests to the node.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::{Error, access, map, optional_path, path, range, volume_id, volume_id_if_any};
 use crate::csi::proto::csi_v1 as proto;
 use crate::publish::{ExpandNode, Expected, Publish, Stage, Unpublish, Unstage};
-use crate::volume::VolumeId;
+use crate::volume::{ClaimName, VolumeId};
+
+/// The key of a volume's context that has the claim's name.
+pub(in crate::csi) const CLAIM_KEY: &str = "berth.dev/claim";
 
 impl TryFrom<proto::NodeStageVolumeRequest> for Stage {
     type Error = Error;
@@ -15,8 +19,8 @@ impl TryFrom<proto::NodeStageVolumeRequest> for Stage {
         let staging = path("staging_target_path", request.staging_target_path)?;
         let access = access(request.volume_capability)?;
         map("publish_context", &request.publish_context)?;
-        map("volume_context", &request.volume_context)?;
-        Ok(Self { id: volume_id(&request.volume_id)?, staging, access })
+        let claim = claim(request.volume_context)?;
+        Ok(Self { id: volume_id(&request.volume_id)?, claim, staging, access })
     }
 }
 
@@ -28,11 +32,11 @@ impl TryFrom<proto::NodePublishVolumeRequest> for Publish {
         let target = path("target_path", request.target_path)?;
         let access = access(request.volume_capability)?;
         map("publish_context", &request.publish_context)?;
-        map("volume_context", &request.volume_context)?;
+        let claim = claim(request.volume_context)?;
         // Absent, it is a volume that was not staged, which is the operation's to say.
         let staging = optional_path("staging_target_path", request.staging_target_path)?;
         let id = volume_id(&request.volume_id)?;
-        Ok(Self { id, staging, target, access, read_only: request.readonly })
+        Ok(Self { id, claim, staging, target, access, read_only: request.readonly })
     }
 }
 
@@ -88,6 +92,13 @@ impl TryFrom<proto::NodeExpandVolumeRequest> for ExpandNode {
         let range = range(request.capacity_range)?;
         Ok(Self { id: volume_id(&request.volume_id)?, path, range })
     }
+}
+
+/// The claim that a volume's context names. Whoever made a volume's object by hand may have left it out.
+fn claim(mut context: HashMap<String, String>) -> Result<Option<ClaimName>, Error> {
+    map("volume_context", &context)?;
+    let named = |source| Error::Name { field: "volume_context berth.dev/claim", source };
+    context.remove(CLAIM_KEY).map(ClaimName::try_from).transpose().map_err(named)
 }
 
 /// What is missing is said before what is not known, whatever the order of the fields.

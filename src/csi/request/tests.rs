@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::claim::ClaimRequest;
 use crate::csi::TOPOLOGY_KEY;
-use crate::publish::Publish;
+use crate::publish::{Publish, Stage};
 use proto::volume_capability::access_mode::Mode as Asked;
 use proto::volume_capability::{
     AccessMode as AskedMode, AccessType as AskedType, BlockVolume, MountVolume,
@@ -146,5 +146,26 @@ fn a_megabyte_of_text_is_not_repeated_in_what_is_said_of_it() {
         volume_id(&long).unwrap_err().to_string(),
     ] {
         assert!(said.len() < 400, "{}", said.len());
+    }
+}
+
+#[test]
+fn what_a_context_says_of_the_claim_is_a_claims_name_or_refused() {
+    let request = |claim: &str| proto::NodeStageVolumeRequest {
+        volume_id: "v1@1".into(),
+        staging_target_path: "/staging".into(),
+        volume_capability: Some(proto::VolumeCapability {
+            access_type: Some(AskedType::Block(BlockVolume {})),
+            access_mode: Some(AskedMode { mode: Asked::SingleNodeWriter.into() }),
+        }),
+        volume_context: HashMap::from([("berth.dev/claim".to_owned(), claim.to_owned())]),
+        ..Default::default()
+    };
+
+    let known = Stage::try_from(request("pvc-1")).unwrap();
+    assert_eq!(known.claim, Some("pvc-1".parse().unwrap()));
+    for wrong in ["", "a\0b", &"x".repeat(129)] {
+        let refused = Stage::try_from(request(wrong));
+        assert!(matches!(refused, Err(Error::Name { .. })), "{wrong:?}: {refused:?}");
     }
 }

@@ -60,6 +60,7 @@ async fn a_volume_is_confirmed_as_what_it_is_and_as_nothing_else() {
     };
     let one = |key: &str, value: &str| HashMap::from([(key.to_owned(), value.to_owned())]);
     let mut context = volume.volume_context.clone();
+    assert!(context.contains_key("berth.dev/claim"), "{context:?}");
     context.extend(one("storage.kubernetes.io/csiProvisionerIdentity", "1-berth"));
 
     let own = ask(csi::ValidateVolumeCapabilitiesRequest {
@@ -72,6 +73,10 @@ async fn a_volume_is_confirmed_as_what_it_is_and_as_nothing_else() {
         csi::ValidateVolumeCapabilitiesRequest { volume_context: one("x", "y"), ..request() },
         csi::ValidateVolumeCapabilitiesRequest {
             volume_context: one("berth.dev/pool", "slow"),
+            ..request()
+        },
+        csi::ValidateVolumeCapabilitiesRequest {
+            volume_context: one("berth.dev/claim", "pvc-other"),
             ..request()
         },
         csi::ValidateVolumeCapabilitiesRequest { parameters: one("pool", "raw"), ..request() },

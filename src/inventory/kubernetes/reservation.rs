@@ -47,7 +47,8 @@ pub(super) struct Reservation {
 /// Why a Lease is no reservation.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "Lease {lease} is not a reservation of Berth's: {what}; delete it if no volume holds its claim"
+    "Lease {lease} is not a reservation of Berth's: {what}; if no volume holds its claim take its label berth.dev/reservation off and \
+     delete it"
 )]
 pub(super) struct Foreign {
     lease: String,

@@ -53,6 +53,16 @@ impl Lab {
         told.claim.is_some() && told.tenancy == id.tenancy
     }
 
+    /// Whether a call about `id` that says its claim is `name`'s is about the tenancy that is under way.
+    pub(in crate::model) fn is_for(&self, of: Rec, id: Id, name: u8) -> bool {
+        let is_for = self.kept(Call::IsFor, &[of, id.tenancy.into(), name.into()], || {
+            let (volume, claim) = (self.volume(of), super::claim_name(name).parse().unwrap());
+            let said = Some(&claim).filter(|_| !self.breaks(Mutation::CallersClaimIgnored));
+            u64::from(volume.is_tenancy(&id_of(&volume, id), said))
+        });
+        is_for == 1
+    }
+
     /// Whether the cleaner would begin a wipe now.
     pub(in crate::model) fn wants_wipe(&self, of: Rec) -> bool {
         let due = self.kept(Call::Due, &[of], || {

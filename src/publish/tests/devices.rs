@@ -1,7 +1,5 @@
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
-
-use rustix::fs::OFlags;
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 
 use super::super::*;
 use super::world::{in_world, mounted, mounts_at, pool, raw, with_flags, with_type};
@@ -264,40 +262,6 @@ fn a_file_system_that_is_gone_is_not_made_again_for_the_same_tenant() {
         let error = world.staged(request).await.unwrap_err();
 
         assert!(matches!(error, Error::FilesystemGone { .. }), "{error}");
-    });
-}
-
-#[test]
-fn a_device_that_somebody_uses_is_neither_formatted_nor_mounted() {
-    in_world(async |world| {
-        let disk = Disk::formatted("ext4", 16);
-        mount("ext4", disk.path(), &world.base.join("theirs"));
-        let id = world.device(&disk, Mode::Filesystem).await;
-
-        let request = world.stage(&id, mounted(SingleNodeWriter));
-        let error = world.publisher.stage(request).await.unwrap_err();
-
-        assert!(matches!(error, Error::Held { .. }), "{error}");
-        assert_eq!(mounts_at(&world.staging()), 0);
-    });
-}
-
-#[test]
-fn a_tenants_device_that_somebody_holds_is_mounted_when_they_let_it_go() {
-    in_world(async |world| {
-        let disk = Disk::blank(16);
-        let id = world.device(&disk, Mode::Filesystem).await;
-        let request = world.stage(&id, mounted(SingleNodeWriter));
-        world.staged(request.clone()).await.unwrap();
-        world.publisher.unstage(world.unstage(&id)).await.unwrap();
-        let exclusive = OFlags::EXCL.bits().cast_signed();
-        let held = File::options().read(true).custom_flags(exclusive).open(disk.path());
-
-        let error = world.publisher.stage(request.clone()).await.unwrap_err();
-
-        assert!(matches!(error, Error::Held { .. }), "{error}");
-        drop(held.unwrap());
-        world.staged(request).await.unwrap();
     });
 }
 

@@ -250,3 +250,24 @@ fn a_staging_directory_is_no_place_for_another_volume() {
         world.published(&other, "t1", access()).await;
     });
 }
+
+#[test]
+fn a_number_that_was_given_to_another_claim_here_mounts_nothing_for_whoever_has_it_now() {
+    each_kind(async |world, id| {
+        let own = world.volume(&id.volume).await.spec.claim.map(|claim| claim.name);
+        let other = Some("pvc-of-another-history".parse().unwrap());
+        let stage = |claim| Stage { claim, ..world.stage(&id, mounted(SingleNodeWriter)) };
+        let publish =
+            |claim| Publish { claim, ..world.publish(&id, "t1", mounted(SingleNodeWriter)) };
+
+        let staged = world.staged(stage(other.clone())).await;
+        assert!(matches!(staged, Err(Error::NotFound { .. })), "{staged:?}");
+        assert!(!world.staging().exists());
+        world.staged(stage(own.clone())).await.unwrap();
+        let published = world.publisher.publish(publish(other)).await;
+        assert!(matches!(published, Err(Error::NotFound { .. })), "{published:?}");
+        assert!(!world.target("t1").exists());
+
+        world.publisher.publish(publish(own)).await.unwrap();
+    });
+}

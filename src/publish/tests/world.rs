@@ -174,7 +174,7 @@ impl World {
     }
 
     pub(super) fn stage(&self, id: &VolumeId, access: Access) -> Stage {
-        Stage { id: id.clone(), staging: self.staging(), access }
+        Stage { id: id.clone(), claim: None, staging: self.staging(), access }
     }
 
     pub(super) fn unstage(&self, id: &VolumeId) -> Unstage {
@@ -184,6 +184,7 @@ impl World {
     pub(super) fn publish(&self, id: &VolumeId, target: &str, access: Access) -> Publish {
         Publish {
             id: id.clone(),
+            claim: None,
             staging: self.staging(),
             target: self.target(target),
             access,
