@@ -46,6 +46,9 @@ pub const RESCAN: Duration = Duration::from_mins(1);
 /// The first pause before what could not be finished is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
+/// For how many times as long as a scan took nothing is scanned for what is heard after it.
+const REST: u32 = 3;
+
 /// What the last scan found wrong.
 pub type Problems = watch::Receiver<Arc<BTreeSet<Problem>>>;
 
@@ -170,15 +173,16 @@ impl<I: Inventory> Discovery<I> {
             let began = Instant::now();
             let thorough = began >= due;
             let finished = self.try_pass(&current, thorough, &mut unsettled).await;
+            // A host that changes all the time is not scanned all the time; one that has rested is looked at at once.
             let took = began.elapsed();
+            let rested = Instant::now() + took.saturating_mul(REST).min(PAUSES.1);
             if finished && thorough {
                 due = began + self.rescan;
             }
             unfinished = if finished { 0 } else { unfinished.saturating_add(1) };
             tokio::select! {
                 () = pause(unfinished), if !finished => {}
-                // As long a rest as the work took: a host that changes all the time is not scanned all the time.
-                () = async { wake.changed().await; sleep(took.min(PAUSES.1)).await } => {}
+                () = async { wake.changed().await; sleep_until(rested).await } => {}
                 () = changed(&mut pools) => due = Instant::now(),
                 () = changed(&mut node_uid) => {}
                 () = sleep_until(unsettled.due().map_or(due, |look| look.min(due))), if finished => {}
