@@ -7,7 +7,7 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = $(or $(BERTH_CLUSTER),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/berth-cluster)
 
 .DEFAULT_GOAL := help
-.PHONY: help build image demo test lint unit sanity fuzz machine soak manifests cluster test-image cluster-test e2e conformance prove docs
+.PHONY: help build image demo test lint unit sanity fuzz machine soak manifests cluster test-image cluster-test e2e conformance prove bench docs
 
 help: ## List the chores
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -94,6 +94,10 @@ conformance: image ## Run all of Kubernetes' own external-storage suite against 
 prove: ## Every rule under fault and attack, in full (hours); make prove PARTS="model soak" for some
 	@tools/need cargo cc c++ go linux root mkfs.ext4 mkfs.xfs mkswap sfdisk pkg-config libseccomp busybox ip nft conntrack openssl qemu dmsetup cargo-deny
 	tests/prove $(PARTS)
+
+bench: ## Measure calls, discovery, recycling and start, beside the bare system calls; make bench PARTS=rpc for one part
+	@tools/need cargo cc linux root
+	$(CARGO) bench --quiet --locked --bench bench -- $(PARTS)
 
 docs: ## Build the API documentation: target/doc/berth/index.html
 	$(CARGO) doc --locked --no-deps --document-private-items

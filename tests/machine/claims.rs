@@ -71,6 +71,25 @@ fn allow(status: &Status) {
     assert!(allowed.contains(&status.code()), "{status:?}");
 }
 
+/// Ends the machine also where a wait is in vain: the callers go on until it has.
+struct Off<'a>(&'a Machine);
+
+impl Drop for Off<'_> {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+/// Claims whose answer was lost would hold every volume after some rounds, and then nothing would be written any more.
+fn give_back_what_nobody_was_told_of(server: &Server<'_>, told: &Told) {
+    for volume in server.volumes() {
+        let is_held = |claim: &berth::volume::Claim| told.held.contains_key(claim.name.as_str());
+        if let Some(id) = volume.id().filter(|_| !volume.spec.claim.as_ref().is_some_and(is_held)) {
+            server.delete(&id.to_string()).unwrap();
+        }
+    }
+}
+
 fn check(server: &Server<'_>, told: &Told) {
     let volumes = server.volumes();
     let claims: Vec<_> =
@@ -100,14 +119,15 @@ fn power_cuts_among_claims_lose_none_that_was_acknowledged_and_give_no_name_two_
         let server = Server::start(&machine, POOLS);
         server.wait_for("every volume", |server| (server.volumes().len() == VOLUMES).then_some(()));
         check(&server, &told.lock().unwrap());
+        give_back_what_nobody_was_told_of(&server, &told.lock().unwrap());
         rack.state().hang_after((32 << 10) + chance.hash_one(round) % (512 << 10));
         std::thread::scope(|scope| {
             for caller in 0..CALLERS {
                 let (machine, told) = (&machine, &told);
                 scope.spawn(move || live(&Server::connect(machine), caller, round, told));
             }
+            let _off = Off(&machine);
             rack.state().wait_for_fault();
-            machine.kill();
         });
         drop(server);
         machine.cut();
