@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use berth::csi::proto::csi_v1 as csi;
 
-use crate::samples::{HEADS, Samples, shown};
+use crate::report::Report;
+use crate::samples::{HEADS, Samples, once, shown};
 use crate::site::{self, Site};
 use crate::support::{Berth, MIB, requests};
 
@@ -14,17 +15,19 @@ const TIMES: usize = 40;
 /// How long an agent that has nothing to do is watched.
 const IDLE: Duration = Duration::from_mins(1);
 
-pub fn run() {
-    println!("## Discovery\n");
-    println!("| volumes | what | {HEADS} |");
-    println!("| ---: | --- | ---: | ---: | ---: | ---: |");
+pub fn run(report: &mut Report) {
+    let mut heads = vec!["volumes:", "what"];
+    heads.extend(HEADS);
+    report.table(&heads);
     for volumes in VOLUMES {
-        std::thread::spawn(move || with_volumes(volumes)).join().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| with_volumes(volumes, report)).join().unwrap();
+        });
     }
-    println!();
+    report.end();
 }
 
-fn with_volumes(volumes: usize) {
+fn with_volumes(volumes: usize, report: &mut Report) {
     let site = Site::new();
     site.volumes(volumes);
     let begun = Instant::now();
@@ -42,18 +45,17 @@ fn with_volumes(volumes: usize) {
         rustix::mount::unmount(&path, rustix::mount::UnmountFlags::NOFOLLOW).unwrap();
         goes.add(until_offered(&berth, begun, false));
     }
-    println!("| {volumes} | a mount appears → offered | {comes} |");
-    println!("| {volumes} | a mount goes → no longer offered | {goes} |");
-    println!("| {volumes} | first start → all offered | {} | | | 1 |", shown(first));
+    report.row(&[&volumes, &"a mount appears → offered", &comes]);
+    report.row(&[&volumes, &"a mount goes → no longer offered", &goes]);
+    report.row(&[&volumes, &"first start → all offered", &once(first)]);
     let before = site::processor_time(&berth);
     // A figure over a minute is what is asked for here.
     std::thread::park_timeout(IDLE);
     let used = site::processor_time(&berth).saturating_sub(before);
     let (own, resident) = site::memory(&berth);
-    println!(
-        "| {volumes} | a minute of nothing to do: {} of a processor, {own} KiB of its own, {resident} KiB resident | | | | 1 |",
-        shown(used)
-    );
+    let idle = format!("{} of a processor in an idle minute", shown(used));
+    let idle = format!("{idle}; {own} KiB of its own, {resident} KiB resident");
+    report.row(&[&volumes, &idle, &" |  |  | 1"]);
 }
 
 /// How long it took until the pool `probe` had something to give, or else nothing.

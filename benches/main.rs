@@ -1,17 +1,20 @@
 //! What Berth's calls, its discovery and its wipes cost, beside the bare system calls on the same machine in the same run.
 //!
-//! `make bench` runs it, on one's own machine and as root: `benches/main.rs [PART...]`, the parts being `rpc`, `discovery`,
-//! `recycling` and `start`; all of them if none is named. It prints Markdown tables, as they stand in docs/benchmarks.md.
-//! Nothing is asserted: figures belong to the machine that gave them.
+//! `make bench` runs it, on one's own machine and as root; `make bench PARTS="rpc start"` some of it. Each part writes its
+//! tables and plots into docs/benchmarks.md, in the place of those that are there. Nothing is asserted: figures belong to
+//! the machine that gave them.
 #![expect(
     clippy::unwrap_used,
+    clippy::cast_precision_loss,
     unreachable_pub,
     reason = "a benchmark panics where something is not as it must be, and is no library"
 )]
 
 mod discovery;
+mod plot;
 mod raw;
 mod recycling;
+mod report;
 mod rpc;
 mod samples;
 mod site;
@@ -21,8 +24,12 @@ mod support;
 
 use std::process::ExitCode;
 
+use report::Report;
+
 /// A part by its name.
-const PARTS: [(&str, fn()); 4] = [
+type Part = (&'static str, fn(&mut Report));
+
+const PARTS: [Part; 4] = [
     ("rpc", rpc::run),
     ("discovery", discovery::run),
     ("recycling", recycling::run),
@@ -36,11 +43,15 @@ fn main() -> ExitCode {
         eprintln!("there is no part {unknown}: {}", PARTS.map(|(name, _)| name).join(", "));
         return ExitCode::from(2);
     }
-    site::describe();
     for (name, run) in PARTS {
         if asked.is_empty() || asked.iter().any(|one| one == name) {
             // Each in a mount namespace of its own, which belongs to a thread.
-            std::thread::spawn(run).join().unwrap();
+            let part = move || {
+                let mut report = Report::new(name);
+                run(&mut report);
+                report
+            };
+            std::thread::spawn(part).join().unwrap().write();
         }
     }
     ExitCode::SUCCESS

@@ -4,16 +4,17 @@ use std::fs;
 use std::time::Instant;
 
 use crate::discovery::until_offered;
+use crate::report::Report;
 use crate::samples::{HEADS, Samples};
 use crate::site::Site;
 use crate::support::{Berth, MIB};
 
 const TIMES: usize = 40;
 
-pub fn run() {
-    println!("## Recycling\n");
-    println!("| deletion of a claim → its volume is offered | {HEADS} |");
-    println!("| --- | ---: | ---: | ---: | ---: |");
+pub fn run(report: &mut Report) {
+    let mut heads = vec!["deletion of a claim → its volume is offered"];
+    heads.extend(HEADS);
+    report.table(&heads);
     let site = Site::new();
     site.host.tmpfs("probe", "new", MIB);
     let berth = Berth::start(&site.host, &site.config());
@@ -32,7 +33,7 @@ pub fn run() {
             berth.delete(&id).unwrap();
             samples.add(until_offered(&berth, begun, true));
         }
-        println!("| {what} | {samples} |");
+        report.row(&[&what, &samples]);
     }
-    println!();
+    report.end();
 }

@@ -36,6 +36,11 @@ impl Samples {
         sorted[rank - 1]
     }
 
+    /// The median in milliseconds, for a plot.
+    pub fn milliseconds(&self) -> f64 {
+        self.percentile(50).as_secs_f64() * 1e3
+    }
+
     /// How many times as long as the median of `raw` the median is.
     pub fn ratio(&self, raw: &Self) -> f64 {
         self.percentile(50).as_secs_f64() / raw.percentile(50).as_secs_f64()
@@ -50,8 +55,13 @@ impl fmt::Display for Samples {
     }
 }
 
-/// The heads of those cells.
-pub const HEADS: &str = "median | middle half | p99 | times";
+/// The heads of those cells, for [`crate::report::Report::table`].
+pub const HEADS: [&str; 4] = ["median:", "middle half:", "p99:", "times:"];
+
+/// The cells of something that was measured once.
+pub fn once(took: Duration) -> String {
+    format!("{} |  |  | 1", shown(took))
+}
 
 /// A time with three digits.
 pub fn shown(time: Duration) -> String {

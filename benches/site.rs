@@ -8,8 +8,8 @@ use berth::volume::Phase;
 
 use crate::support::{Berth, Host, MIB, mount};
 
-/// Says what ran where.
-pub fn describe() {
+/// The machine, in one line.
+pub fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let named = |line: &&str| line.starts_with("model name");
@@ -23,12 +23,10 @@ pub fn describe() {
         .and_then(|line| line.split_whitespace().nth(1))
         .and_then(|kib| kib.parse().ok())
         .unwrap_or_default();
-    println!(
-        "{cores} processors ({model}), {} GiB, Linux {}, load before: {}\n",
-        memory >> 20,
-        kernel.trim(),
-        read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ")
-    );
+    let load = read("/proc/loadavg");
+    let load = load.split_whitespace().next().unwrap_or("?");
+    let (memory, kernel) = (memory >> 20, kernel.trim());
+    format!("{cores} processors ({model}), {memory} GiB, Linux {kernel}; load before: {load}")
 }
 
 /// A host whose server keeps its inventory on the machine's own disk: on one in memory a sync costs nothing.

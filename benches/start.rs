@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
+use crate::report::Report;
 use crate::samples::{HEADS, Samples};
 use crate::site::{self, Site};
 use crate::support::Berth;
@@ -11,10 +12,10 @@ const TIMES: usize = 30;
 /// What a node may have.
 const VOLUMES: usize = 100;
 
-pub fn run() {
-    println!("## Start and size\n");
-    println!("| what | {HEADS} |");
-    println!("| --- | ---: | ---: | ---: | ---: |");
+pub fn run(report: &mut Report) {
+    let mut heads = vec!["what"];
+    heads.extend(HEADS);
+    report.table(&heads);
     let site = Site::new();
     site.volumes(VOLUMES);
     let config = site.config();
@@ -26,12 +27,13 @@ pub fn run() {
         samples.add(begun.elapsed());
         berth.stop();
     }
-    println!("| start with {VOLUMES} volumes → ready | {samples} |\n");
+    report.row(&[&format!("start with {VOLUMES} volumes → ready"), &samples]);
+    report.end();
     let berth = site.start(VOLUMES);
     let (own, resident) = site::memory(&berth);
     let binary = fs::metadata(env!("CARGO_BIN_EXE_berth")).unwrap().len();
-    println!(
-        "{VOLUMES} volumes: {own} KiB of its own, {resident} KiB resident. The binary: {} KiB.\n",
-        binary >> 10
-    );
+    let binary = binary >> 10;
+    report.say(format!(
+        "{VOLUMES} volumes: {own} KiB of its own, {resident} KiB resident. The binary: {binary} KiB."
+    ));
 }
