@@ -19,7 +19,7 @@ use rustix::mount::{
     move_mount, open_tree,
 };
 
-pub use spot::{FileId, Fullness, Kind, Seen, Spot, canonical, usage};
+pub use spot::{FileId, Fullness, Kind, Seen, Spot, canonical, is_mount_point, usage};
 
 use super::{Errno, Error, Result};
 

@@ -12,7 +12,7 @@ use super::shown::{Shown, Subject};
 use super::target::mounted;
 use super::{path, path::Roots};
 use crate::host::mount::{Kind, Spot};
-use crate::host::mountinfo::{Mount, MountTable};
+use crate::host::mountinfo::Mount;
 use crate::host::{self, Errno};
 use crate::volume::{LocalVolume, VolumeId};
 
@@ -26,8 +26,6 @@ pub(super) struct Clearing {
     pub(super) roots: Roots,
     /// Where this tenancy of it is, as far as is known.
     pub(super) places: Vec<Place>,
-    /// Where other tenancies are, of this volume and of others.
-    pub(super) others: Vec<PathBuf>,
     pub(super) reserved: Reserved,
 }
 
@@ -74,7 +72,7 @@ impl Clearing {
     /// way it was named.
     fn check_place(&self, spot: &Spot) -> Result<(), Error> {
         self.reserved.check(&self.id, spot)?;
-        if self.others.iter().any(|other| other == spot.path()) {
+        if self.reserved.places.is_anothers(&self.id, spot.path()) {
             return Err(self.occupied(spot, Found::Owned));
         }
         Ok(())
@@ -83,9 +81,9 @@ impl Clearing {
     /// Unmounts until `spot` is no mount point, each mount only if it is the volume's.
     fn clear(&self, spot: &Spot) -> Result<(), Error> {
         loop {
-            let table = MountTable::read().map_err(|e| self.host(e))?;
-            let Some(mount) = table.at(spot.path()) else { return Ok(()) };
-            self.check_owned(spot, mount)?;
+            let mount = spot.mount().map_err(|e| self.host(e))?;
+            let Some(mount) = mount else { return Ok(()) };
+            self.check_owned(spot, &mount)?;
             match spot.unmount() {
                 Err(host::Error { errno: Errno::BUSY, .. }) => {
                     let (id, path) = (self.id.clone(), spot.path().to_owned());

@@ -73,7 +73,7 @@ struct Shared<I> {
     node: NodeName,
     pools: watch::Receiver<Arc<Pools>>,
     roots: Roots,
-    places: Places,
+    places: Arc<Places>,
     turns: Turns,
     unwritten: Unwritten,
     tasks: TaskTracker,
@@ -100,7 +100,7 @@ impl<I: Inventory> Publisher<I> {
             node,
             pools,
             roots: allowed_roots.into(),
-            places: Places::default(),
+            places: Arc::default(),
             turns: Turns::default(),
             unwritten: Unwritten::default(),
             tasks: TaskTracker::new(),
@@ -210,7 +210,6 @@ impl<I: Inventory> Publisher<I> {
         }
         Ok(Clearing {
             places: self.shared.places.of(id),
-            others: self.shared.places.of_others(id),
             reserved: self.reserved(id).await?,
             roots: self.shared.roots.clone(),
             id: id.clone(),
@@ -248,17 +247,13 @@ impl<I: Inventory> Publisher<I> {
 
     /// Where on this node nothing is mounted for a tenant.
     async fn reserved(&self, id: &VolumeId) -> Result<Reserved, Error> {
-        let all = self.shared.inventory.list().await;
-        let all = all.map_err(|source| Error::Inventory { id: id.clone(), source })?;
-        let recorded = all.iter().map(|recorded| &recorded.volume.name);
-        self.shared.places.forget_all_but(&recorded.collect());
-        let own = all.iter().filter(|recorded| recorded.volume.spec.node == self.shared.node);
+        let all = self.shared.inventory.all().await;
         Ok(Reserved {
             roots: self.shared.roots.clone(),
-            pools: self.shared.pools.borrow().values().map(|pool| pool.path.clone()).collect(),
-            volumes: own.flat_map(|recorded| Reserved::paths_of(&recorded.volume)).collect(),
-            published: self.shared.places.shown(),
-            staged: self.shared.places.staged_by_others(id),
+            pools: self.shared.pools.borrow().clone(),
+            volumes: all.map_err(|source| Error::Inventory { id: id.clone(), source })?,
+            node: self.shared.node.clone(),
+            places: self.shared.places.clone(),
         })
     }
 

@@ -4,10 +4,11 @@
 //! and written back to `status.published` by [`super::record`]. No I/O happens here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::shown::Shown;
+use crate::host::DeviceNumber;
 use crate::volume::{Published, VolumeId, VolumeName};
 
 /// One place of a volume, with what the inventory does not keep.
@@ -85,24 +86,29 @@ impl Places {
         self.lock().retain(|id, places| !places.is_empty() || recorded.contains(&id.volume));
     }
 
-    /// The paths at which tenancies other than `id` are, of any volume.
-    pub(super) fn of_others(&self, id: &VolumeId) -> Vec<PathBuf> {
+    /// Whether a tenancy other than `id`, of any volume, is at `path`.
+    pub(super) fn is_anothers(&self, id: &VolumeId, path: &Path) -> bool {
+        self.any_other(id, |place| place.is_at(path))
+    }
+
+    /// Whether a tenancy other than `id` is staged at `path`.
+    pub(super) fn is_staged_by_another(&self, id: &VolumeId, path: &Path) -> bool {
+        self.any_other(id, |place| place.published.staging && place.is_at(path))
+    }
+
+    /// Whether `inside`, a path within the file system on `device`, is within something that is mounted for a tenant.
+    pub(super) fn have(&self, device: DeviceNumber, inside: &Path) -> bool {
+        let has = |place: &Place| match &place.shown {
+            Some(Shown::Mount { device: on, root }) => *on == device && inside.starts_with(root),
+            _ => false,
+        };
+        self.lock().values().flatten().any(has)
+    }
+
+    fn any_other(&self, id: &VolumeId, is_it: impl Fn(&Place) -> bool) -> bool {
         let all = self.lock();
         let others = all.iter().filter(|(other, _)| *other != id);
-        others.flat_map(|(_, places)| places).map(|p| PathBuf::from(&p.published.path)).collect()
-    }
-
-    /// The paths at which tenancies other than `id` are staged.
-    pub(super) fn staged_by_others(&self, id: &VolumeId) -> Vec<PathBuf> {
-        let all = self.lock();
-        let others = all.iter().filter(|(other, _)| *other != id).flat_map(|(_, places)| places);
-        let staged = others.filter(|place| place.published.staging);
-        staged.map(|place| PathBuf::from(&place.published.path)).collect()
-    }
-
-    /// What is mounted anywhere.
-    pub(super) fn shown(&self) -> Vec<Shown> {
-        self.lock().values().flatten().filter_map(|place| place.shown.clone()).collect()
+        others.flat_map(|(_, places)| places).any(is_it)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<VolumeId, Vec<Place>>> {

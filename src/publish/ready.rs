@@ -43,10 +43,13 @@ impl<I: Inventory> Publisher<I> {
             return Err(Error::NotClean { id });
         }
         let pool = self.pool(&volume);
+        let reserved = self.reserved(&id).await?;
+        let recorded = reserved.volumes.iter().map(|recorded| &recorded.volume.name);
+        self.shared.places.forget_all_but(&recorded.collect());
         Ok(Staging {
             options: options_of(&id, &access.kind, pool.as_ref(), &volume)?,
             places,
-            reserved: self.reserved(&id).await?,
+            reserved,
             roots: self.shared.roots.clone(),
             access: access.mode,
             kind: access.kind,

@@ -5,106 +5,116 @@
 //! a volume, reached by its path, by a bind mount or by another tenant's target, would change that tenant's data. Where
 //! the server may mount beneath some directories only, a mount beneath one of these that shows something else leads out.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::{Error, Found};
 use super::path::Roots;
-use super::shown::Shown;
-use crate::host::DeviceNumber;
+use super::places::Places;
+use crate::host::identify;
 use crate::host::mount::Spot;
-use crate::host::mountinfo::MountTable;
-use crate::volume::{LocalVolume, VolumeId};
+use crate::inventory::Recorded;
+use crate::pool::Pools;
+use crate::source::Location;
+use crate::volume::{LocalVolume, NodeName, VolumeId};
 
 /// What is not a tenant's to mount in.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Reserved {
     /// The directories beneath which it is allowed; none stands for any.
     pub(super) roots: Roots,
-    /// Directories of pools.
-    pub(super) pools: Vec<PathBuf>,
-    /// Where volumes are, by every path of the administrator's.
-    pub(super) volumes: Vec<PathBuf>,
-    /// What is mounted for tenants now.
-    pub(super) published: Vec<Shown>,
-    /// The staging directories of other tenancies: where nothing is mounted, nothing else tells that they are taken.
-    pub(super) staged: Vec<PathBuf>,
+    /// The pools, whose directories these are.
+    pub(super) pools: Arc<Pools>,
+    /// Every volume that is recorded, of which those of `node` are here.
+    pub(super) volumes: Vec<Arc<Recorded>>,
+    pub(super) node: NodeName,
+    /// What is mounted for tenants now, and what is staged for them: where nothing is mounted, nothing else tells that a
+    /// directory is taken.
+    pub(super) places: Arc<Places>,
 }
 
-/// A directory as the mount table tells it: by its file system and its path within that.
-type Ground = (DeviceNumber, PathBuf);
-
 impl Reserved {
-    /// Where `volume` is.
-    pub(super) fn paths_of(volume: &LocalVolume) -> impl Iterator<Item = PathBuf> {
-        let own = volume.status.own_mounts.iter().chain([&volume.status.path]);
-        own.map(PathBuf::from)
-    }
-
     /// Refuses `spot` if it is one of these places, or lies in a pool or a volume.
     pub(super) fn check(&self, id: &VolumeId, spot: &Spot) -> Result<(), Error> {
         let failed = |source| Error::Host { id: id.clone(), source };
-        let table = MountTable::read().map_err(failed)?;
         let refused = |reason| Error::Path { id: id.clone(), path: spot.path().to_owned(), reason };
-        if self.has(spot.path(), &table) {
+        // The directory that is written to: what is mounted at the path itself hides where the path lies.
+        let here = Location::of(spot.parent(), spot.path()).map_err(failed)?;
+        if self.has(spot.path(), &here) {
             return Err(refused("it is, or lies in, the directory of a pool or a volume"));
         }
-        if !self.roots.is_empty() && !is_on_a_root(spot.path(), &self.roots, &table) {
+        if !self.roots.is_empty() && !is_on_a_root(spot.path(), &self.roots, &here.mount_point) {
             return Err(refused(
                 "a mount on the way leads out of the directory in which this server may mount",
             ));
         }
-        if self.staged.iter().any(|staged| staged == spot.path()) {
+        if self.places.is_staged_by_another(id, spot.path()) {
             let (id, path) = (id.clone(), spot.path().to_owned());
             return Err(Error::Occupied { id, path, found: Found::Owned });
         }
         Ok(())
     }
 
-    fn has(&self, path: &Path, table: &MountTable) -> bool {
-        let pools = self.pools.iter().map(|pool| resolved(pool, table));
-        let volumes: Vec<_> = self.volumes.iter().map(|own| resolved(own, table)).collect();
-        let mut named = pools.chain(volumes.iter().cloned()).chain(self.volumes.iter().cloned());
-        if named.any(|named| path.starts_with(named)) {
+    fn has(&self, path: &Path, here: &Location) -> bool {
+        let in_pool = |pool: &Path| {
+            path.starts_with(pool) || pool.canonicalize().is_ok_and(|pool| path.starts_with(pool))
+        };
+        if self.pools.values().any(|pool| in_pool(&pool.path)) {
             return true;
         }
-        // The directory that is written to: what is mounted at the path itself hides where the path lies.
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return true };
-        let Some((device, parent)) = ground(parent, table) else { return true };
-        let inside = parent.join(name);
-        let published = self.published.iter().filter_map(|shown| match shown {
-            Shown::Mount { device, root } => Some((*device, root.clone())),
-            Shown::Nothing | Shown::Node(_) => None,
-        });
-        let mut volumes = volumes.iter().filter_map(|own| ground(own, table)).chain(published);
-        volumes.any(|(on, root)| on == device && inside.starts_with(root))
+        let Some(name) = path.file_name() else { return true };
+        let inside = here.root.join(name);
+        let recorded = self.volumes.iter().map(|recorded| &recorded.volume);
+        let mut own = recorded.filter(|volume| volume.spec.node == self.node);
+        own.any(|volume| {
+            paths_of(volume).any(|own| path.starts_with(own))
+                || may_have(volume, here, &inside) && has(volume, path, here, &inside)
+        }) || self.places.have(here.device, &inside)
     }
 }
 
-/// Whether the directory of `path` is on what one of `roots` is on, or on what is mounted at an entry of it, as an agent in
-/// a container has the parts of the kubelet's directory. What is mounted deeper is a volume of somebody's, or what
-/// somebody bound there.
-fn is_on_a_root(path: &Path, roots: &[PathBuf], table: &MountTable) -> bool {
+/// Where `volume` is, by every path of the administrator's.
+fn paths_of(volume: &LocalVolume) -> impl Iterator<Item = &Path> {
+    let own = volume.status.own_mounts.iter().chain([&volume.status.path]);
+    own.map(Path::new)
+}
+
+/// Whether `inside`, a path within the file system of `here`, may be within `volume`, by what is recorded of where that lies.
+fn may_have(volume: &LocalVolume, here: &Location, inside: &Path) -> bool {
+    // An earlier release did not record it.
+    let Some(place) = &volume.status.place else { return true };
+    // The record has what is not UTF-8 replaced.
+    let inside = inside.to_string_lossy();
+    place.on.contains(&here.filesystem) && Path::new(&*inside).starts_with(&place.root)
+}
+
+/// Whether it really is: disks that were copied have one name, and a volume may have been moved since it was recorded. One
+/// that is not to be seen now has it.
+fn has(volume: &LocalVolume, path: &Path, here: &Location, inside: &Path) -> bool {
+    let at = Path::new(&volume.status.path);
+    if at.canonicalize().is_ok_and(|at| path.starts_with(at)) {
+        return true;
+    }
+    let Ok(source) = identify::open(at) else { return volume.status.place.is_some() };
+    match identify::node(source.as_fd(), at) {
+        Ok(node) if node.kind == identify::Kind::Directory => {}
+        // What is mounted from a device is known by its places.
+        Ok(_) => return false,
+        Err(_) => return true,
+    }
+    let own = Location::of(source.as_fd(), at);
+    own.is_ok_and(|own| own.device == here.device && inside.starts_with(own.root))
+}
+
+/// Whether the directory of `path`, which is on the mount at `point`, is on what one of `roots` is on, or on what is mounted
+/// at an entry of it, as an agent in a container has the parts of the kubelet's directory. What is mounted deeper is a
+/// volume of somebody's, or what somebody bound there.
+fn is_on_a_root(path: &Path, roots: &[PathBuf], point: &Path) -> bool {
     let Some(directory) = path.parent() else { return false };
-    let Some(point) = table.around(directory).map(|mount| mount.mount_point.as_path()) else {
-        return false;
-    };
     let holds = |root: &Path| {
         let is_of_root = root.starts_with(point) || point.parent() == Some(root);
         directory.starts_with(root) && is_of_root
     };
-    roots.iter().any(|root| holds(root) || std::fs::canonicalize(root).is_ok_and(|at| holds(&at)))
-}
-
-fn ground(path: &Path, table: &MountTable) -> Option<Ground> {
-    let mount = table.around(path)?;
-    Some((mount.device, mount.path_in_filesystem(path)?))
-}
-
-/// `path` without symlinks. One that is a mount point has none at its end, and its disk, which may be dead, is not
-/// touched.
-fn resolved(path: &Path, table: &MountTable) -> PathBuf {
-    if table.at(path).is_some() {
-        return path.to_owned();
-    }
-    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    roots.iter().any(|root| holds(root) || root.canonicalize().is_ok_and(|at| holds(&at)))
 }

@@ -2,6 +2,7 @@
 //! mounted for a tenant and was not recorded before a crash.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
@@ -22,15 +23,18 @@ impl<I: Inventory> Publisher<I> {
         let own = volumes.filter(|volume| {
             volume.spec.node == self.shared.node && !volume.status.published.is_empty()
         });
+        // One reading for all; each asks whether it is still so.
+        let table = tokio::task::spawn_blocking(|| MountTable::read().ok().map(Arc::new));
+        let table = table.await.ok().flatten();
         // Side by side: each dead disk among them takes its whole deadline.
-        join_all(own.map(|volume| self.restore_one(volume))).await;
+        join_all(own.map(|volume| self.restore_one(volume, table.clone()))).await;
         Ok(())
     }
 
-    async fn restore_one(&self, volume: LocalVolume) {
+    async fn restore_one(&self, volume: LocalVolume, table: Option<Arc<MountTable>>) {
         let id = VolumeId { volume: volume.name.clone(), tenancy: volume.spec.tenancy };
         let learned = match self.turn(&id, Path::new(&volume.status.path)) {
-            Ok(turn) => self.learn(&id, &volume, &turn).await,
+            Ok(turn) => self.learn_from(&id, &volume, table, &turn).await,
             Err(error) => Err(error),
         };
         match learned {
@@ -47,6 +51,16 @@ impl<I: Inventory> Publisher<I> {
         volume: &LocalVolume,
         turn: &Turn,
     ) -> Result<(), Error> {
+        self.learn_from(id, volume, None, turn).await
+    }
+
+    async fn learn_from(
+        &self,
+        id: &VolumeId,
+        volume: &LocalVolume,
+        table: Option<Arc<MountTable>>,
+        turn: &Turn,
+    ) -> Result<(), Error> {
         if self.shared.places.know(id) {
             return Ok(());
         }
@@ -54,8 +68,8 @@ impl<I: Inventory> Publisher<I> {
             self.shared.places.learn(id, Vec::new());
             return Ok(());
         }
-        let task =
-            Survey { id: id.clone(), volume: volume.clone(), roots: self.shared.roots.clone() };
+        let (id_of, roots) = (id.clone(), self.shared.roots.clone());
+        let task = Survey { id: id_of, volume: volume.clone(), roots, table };
         let recorded = task.recorded();
         let places = match turn.block(LOOK, move || task.places()).await {
             Err(Error::TooSlow { .. }) => recorded,
@@ -70,6 +84,8 @@ struct Survey {
     id: VolumeId,
     volume: LocalVolume,
     roots: Roots,
+    /// What was read already.
+    table: Option<Arc<MountTable>>,
 }
 
 impl Survey {
@@ -84,7 +100,8 @@ impl Survey {
     }
 
     fn places(&self) -> Result<Vec<Place>, Error> {
-        let table = MountTable::read();
+        let read = self.table.clone().filter(|table| table.is_current());
+        let table = read.map_or_else(|| MountTable::read().map(Arc::new), Ok);
         let table = table.map_err(|source| Error::Host { id: self.id.clone(), source })?;
         let subject = Subject::open(&self.id, &self.volume).ok();
         let recorded = self.recorded().into_iter();

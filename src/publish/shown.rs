@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Error, Found};
 use super::plan::{Shape, There};
 use crate::host::mount::{Detached, Kind, Seen, Spot};
-use crate::host::mountinfo::{Mount, MountTable};
+use crate::host::mountinfo::Mount;
 use crate::host::{self, DeviceNumber, Errno};
 use crate::source::{self, Source};
 use crate::volume::{Fingerprint, LocalVolume, Mode, VolumeId};
@@ -110,14 +110,14 @@ impl Subject {
             (Shown::Node(number), _) => {
                 Ok((seen.kind == Kind::BlockDevice(*number)).then(|| own(None)))
             }
-            // The very directory that was verified, by its number: no need to read the whole table.
+            // The very directory that was verified, by its number.
             (_, Form::Directory) if seen.id == self.seen.id => {
                 Ok(Some(own(self.source.facts().fs_type.clone())))
             }
             (shown, _) => {
-                let table = MountTable::read()?;
-                let mount = table.by_id(seen.mount_id).filter(|mount| shown.is_table_entry(mount));
-                Ok(mount.map(|mount| own(mount.fs_type.to_str().map(str::to_owned))))
+                let mount = Mount::of(seen.as_fd(), self.source.path())?;
+                let fs_type = || mount.fs_type.to_str().map(str::to_owned);
+                Ok(shown.is_table_entry(&mount).then(|| own(fs_type())))
             }
         }
     }
@@ -188,8 +188,8 @@ impl Shown {
 
 /// What is mounted at `spot`, for a sentence.
 pub(super) fn found_at(spot: &Spot) -> Result<Found, host::Error> {
-    let table = MountTable::read()?;
-    Ok(table.at(spot.path()).map_or(Found::Unsuitable("another mount"), Found::from))
+    let mount = spot.mount()?;
+    Ok(mount.as_ref().map_or(Found::Unsuitable("another mount"), Found::from))
 }
 
 impl From<&Mount> for Found {

@@ -11,7 +11,6 @@ use super::error::Error;
 use super::shown::{Form, Subject};
 use super::{LOOK, Publisher, path, path::Roots};
 use crate::host::mount::{Kind, Seen, canonical, usage};
-use crate::host::mountinfo::MountTable;
 use crate::host::{self, Errno};
 use crate::inventory::Inventory;
 use crate::volume::{LocalVolume, VolumeId};
@@ -109,9 +108,7 @@ impl At {
             Form::Node => seen.kind == Kind::BlockDevice(subject.source.facts().device),
             Form::Directory => seen.id == subject.seen.id,
             Form::Filesystem => {
-                let table = MountTable::read().map_err(|e| self.host(e))?;
-                let mount = table.by_id(seen.mount_id);
-                seen.is_mount && mount.is_some_and(|mount| subject.shown.is_table_entry(mount))
+                seen.is_mount && subject.is_mounted_at(&seen).map_err(|e| self.host(e))?
             }
         };
         if here { Ok((subject, seen)) } else { Err(not_here()) }

@@ -9,8 +9,7 @@ use super::plan::{self, Plan, Refusal, Step, Wanted};
 use super::reserved::Reserved;
 use super::shown::{Form, Subject};
 use super::{path, path::Roots};
-use crate::host::mount::{Attribute, Attributes, Detached, Seen, Spot};
-use crate::host::mountinfo::MountTable;
+use crate::host::mount::{Attribute, Attributes, Detached, Seen, Spot, is_mount_point};
 use crate::host::{self, Errno};
 use crate::volume::{AccessMode, LocalVolume, Published, VolumeId};
 
@@ -145,14 +144,15 @@ impl Target {
     }
 }
 
-/// Which of `places` are mount points. Reads the mount table only if there are any.
+/// Which of `places` are mount points.
 pub(super) fn mounted(places: Vec<Place>) -> Result<Vec<Place>, host::Error> {
-    if places.is_empty() {
-        return Ok(places);
+    let mut mounted = Vec::new();
+    for place in places {
+        if is_mount_point(Path::new(&place.published.path))? {
+            mounted.push(place);
+        }
     }
-    let table = MountTable::read()?;
-    let is_mounted = |place: &Place| table.at(Path::new(&place.published.path)).is_some();
-    Ok(places.into_iter().filter(is_mounted).collect())
+    Ok(mounted)
 }
 
 /// The error of a refused plan.

@@ -5,10 +5,10 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use super::name::{self, Named};
-use super::{Error, Facts};
+use super::{Error, Facts, Location, Mounts};
 use crate::host::device::{self, Access};
 use crate::host::identify::{self, Filesystem, Node};
-use crate::host::mountinfo::{Mount, MountTable};
+use crate::host::mountinfo::Mount;
 use crate::host::{self, Errno, signature};
 use crate::volume::{Bytes, FilesystemIdentity, Fingerprint, Place};
 
@@ -21,12 +21,11 @@ pub(super) fn of_directory(
     descriptor: BorrowedFd<'_>,
     path: &Path,
     node: &Node,
-    mounts: &MountTable,
+    mounts: Mounts<'_>,
 ) -> Result<Facts, Error> {
     let (mount, root) = place(descriptor, path, node, mounts)?;
     let filesystem = identify::filesystem(descriptor, path)?;
-    let uuid = identify::filesystem_uuid(descriptor, &mount, path)?;
-    let identity = identity_of(&mount, &filesystem, uuid)?;
+    let identity = identity(descriptor, path, &mount, &filesystem)?;
     let is_whole = node.is_mount_root && root == Path::new("/");
     // The root of a file system with a UUID is told by that alone, also after a new file system of the same UUID was
     // made; one without is told from its successor by its birth, if at all.
@@ -53,40 +52,56 @@ pub(super) fn of_directory(
     })
 }
 
+/// Where the directory `descriptor` lies.
+pub(super) fn location(descriptor: BorrowedFd<'_>, path: &Path) -> host::Result<Location> {
+    let node = identify::node(descriptor, path)?;
+    let (mount, root) = place(descriptor, path, &node, Mounts::Asked)?;
+    let filesystem = identify::filesystem(descriptor, path)?;
+    let identity = identity(descriptor, path, &mount, &filesystem)?;
+    Ok(Location {
+        device: mount.device,
+        root,
+        filesystem: identity.whole().to_string(),
+        mount_point: mount.mount_point.clone(),
+    })
+}
+
 /// The mount through which the directory was reached, and where on its file system it is.
 fn place<'a>(
     descriptor: BorrowedFd<'_>,
     path: &Path,
     node: &Node,
-    mounts: &'a MountTable,
-) -> Result<(Cow<'a, Mount>, PathBuf), Error> {
+    mounts: Mounts<'a>,
+) -> host::Result<(Cow<'a, Mount>, PathBuf)> {
     // Ids are given out again. As long as the descriptor is open nothing else gets this mount's: what was read before that
-    // is good if nothing has changed since, and what is read from now on in any case.
-    if mounts.is_current()
-        && let Some((mount, root)) = place_in(descriptor, path, node, mounts)?
-    {
-        return Ok((Cow::Borrowed(mount), root));
-    }
-    let now = MountTable::read()?;
-    match place_in(descriptor, path, node, &now)? {
-        Some((mount, root)) => Ok((Cow::Owned(mount.clone()), root)),
-        // Unmounted lazily or from another namespace: there is no telling what lies where.
-        None => Err(host::Error::of("find the mount", path)(Errno::STALE).into()),
-    }
-}
-
-fn place_in<'a>(
-    descriptor: BorrowedFd<'_>,
-    path: &Path,
-    node: &Node,
-    mounts: &'a MountTable,
-) -> Result<Option<(&'a Mount, PathBuf)>, Error> {
-    let Some(mount) = node.mount.and_then(|id| mounts.by_id(id)) else { return Ok(None) };
+    // is good if nothing has changed since, and what is asked from now on in any case.
+    let read = match mounts {
+        Mounts::Read(table) if table.is_current() => node.mount.and_then(|id| table.by_id(id)),
+        _ => None,
+    };
+    let mount = match read {
+        Some(mount) => Cow::Borrowed(mount),
+        None => Cow::Owned(Mount::of(descriptor, path)?),
+    };
     if node.is_mount_root {
-        return Ok(Some((mount, mount.root.clone())));
+        let root = mount.root.clone();
+        return Ok((mount, root));
     }
     let resolved = identify::path_of(descriptor, path)?;
-    Ok(mount.path_in_filesystem(&resolved).map(|root| (mount, root)))
+    let root = mount.path_in_filesystem(&resolved);
+    // Unmounted lazily or from another namespace: there is no telling what lies where.
+    let root = root.ok_or_else(|| host::Error::of("find the mount", path)(Errno::STALE))?;
+    Ok((mount, root))
+}
+
+fn identity(
+    descriptor: BorrowedFd<'_>,
+    path: &Path,
+    mount: &Mount,
+    filesystem: &Filesystem,
+) -> host::Result<FilesystemIdentity> {
+    let uuid = identify::filesystem_uuid(descriptor, mount, path)?;
+    identity_of(mount, filesystem, uuid)
 }
 
 /// The file system that `mount` shows. Without a UUID that lasts it is told by its device's number, which means
@@ -113,7 +128,7 @@ pub(super) fn of_device(
     descriptor: BorrowedFd<'_>,
     path: &Path,
     node: &Node,
-    mounts: &MountTable,
+    mounts: Mounts<'_>,
 ) -> Result<Facts, Error> {
     let device =
         device::reopen(descriptor, path, Access::Read).map_err(|error| match error.errno {

@@ -42,6 +42,35 @@ pub struct Facts {
     pub fs_type: Option<String>,
 }
 
+/// Where a directory lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The number of its file system's device.
+    pub device: host::DeviceNumber,
+    /// Its path within its file system.
+    pub root: PathBuf,
+    /// What its file system is called in a [`Place`].
+    pub filesystem: String,
+    /// Where the mount through which it was reached is.
+    pub mount_point: PathBuf,
+}
+
+impl Location {
+    /// Where `directory`, an open descriptor, lies; `path` is for messages.
+    pub fn of(directory: BorrowedFd<'_>, path: &Path) -> host::Result<Self> {
+        facts::location(directory, path)
+    }
+}
+
+/// Where facts about mounts come from.
+#[derive(Debug, Clone, Copy)]
+enum Mounts<'a> {
+    /// A table that was read, for as long as it is current.
+    Read(&'a MountTable),
+    /// The kernel, for each mount by itself.
+    Asked,
+}
+
 /// Why a source is not to be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -80,12 +109,16 @@ pub enum Error {
 impl Source {
     /// Opens what is at `path`, following a symlink to it, and reads its facts.
     pub fn look(path: &Path) -> Result<Self, Error> {
-        Self::look_in(path, &MountTable::read()?)
+        Self::look_with(path, Mounts::Asked)
     }
 
-    /// As [`Source::look`] with a mount table read already, for whoever looks at many paths. Where the table is older
-    /// than a mount that is met, a new one is read.
+    /// As [`Source::look`] with a mount table read already, for whoever looks at many paths. Where it is not current any
+    /// more, the kernel is asked.
     pub fn look_in(path: &Path, mounts: &MountTable) -> Result<Self, Error> {
+        Self::look_with(path, Mounts::Read(mounts))
+    }
+
+    fn look_with(path: &Path, mounts: Mounts<'_>) -> Result<Self, Error> {
         let descriptor = host::identify::open(path).map_err(|error| match error.errno {
             host::Errno::NOENT | host::Errno::NOTDIR => Error::Missing { path: path.to_owned() },
             _ => error.into(),
@@ -102,13 +135,17 @@ impl Source {
 
     /// Opens the source of `volume`; fails closed unless it is the recorded one.
     pub fn open(volume: &LocalVolume) -> Result<Self, Error> {
-        Self::open_in(volume, &MountTable::read()?)
+        Self::open_with(volume, Mounts::Asked)
     }
 
     /// As [`Source::open`] with a mount table read already.
     pub fn open_in(volume: &LocalVolume, mounts: &MountTable) -> Result<Self, Error> {
+        Self::open_with(volume, Mounts::Read(mounts))
+    }
+
+    fn open_with(volume: &LocalVolume, mounts: Mounts<'_>) -> Result<Self, Error> {
         let path = Path::new(&volume.status.path);
-        let source = Self::look_in(path, mounts)?;
+        let source = Self::look_with(path, mounts)?;
         if !volume.status.fingerprint.is_same_source(&source.facts.fingerprint) {
             return Err(Error::Replaced {
                 volume: volume.name.clone(),

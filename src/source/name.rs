@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use super::Mounts;
 use super::facts::identity_of;
 use crate::host::device::sysfs::{self, Description};
 use crate::host::device::{self, LoopFile};
@@ -43,11 +44,14 @@ pub(super) fn open_device(
     device: &File,
     path: &Path,
     number: DeviceNumber,
-    mounts: &MountTable,
+    mounts: Mounts<'_>,
 ) -> host::Result<Named> {
     let described = described(number)?;
     let file = match device::loop_file(device, path) {
-        Ok(file) if described.is_loop => Some(loop_file(&file, mounts)?),
+        Ok(file) if described.is_loop => Some(match mounts {
+            Mounts::Read(table) => loop_file(&file, table)?,
+            Mounts::Asked => loop_file(&file, &MountTable::read()?)?,
+        }),
         _ => None,
     };
     named(&described, file, number)

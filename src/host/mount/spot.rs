@@ -14,6 +14,7 @@ use rustix::fs::{
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::{Attribute, Attributes};
+use crate::host::mountinfo::{Mount, MountTable};
 use crate::host::{DeviceNumber, Errno, Error, Result};
 
 /// How often a mount that is busy is tried again: a program that is begun meanwhile, `mkfs` say, has every descriptor of
@@ -87,6 +88,28 @@ impl Spot {
     /// The place as the mount table spells it: without symlinks.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The directory that it is in.
+    pub fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// The topmost mount there. The file system that is mounted is asked for nothing: its disk may be dead.
+    pub fn mount(&self) -> Result<Option<Mount>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let there = match openat(&self.parent, &self.name, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => return Ok(None),
+            there => there.map_err(self.failed("openat"))?,
+        };
+        if is_mount(there.as_fd(), c"") == Ok(false) {
+            return Ok(None);
+        }
+        match Mount::of(there.as_fd(), &self.path) {
+            Ok(mount) => Ok(Some(mount)),
+            // It may be for its owner only (fuse(4)).
+            Err(_) => Ok(MountTable::read()?.at(&self.path).cloned()),
+        }
     }
 
     /// What is there, not following a symlink; `None` for nothing, as for a name that no file can have.
@@ -185,6 +208,28 @@ impl AsFd for Seen {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Whether `path`, at whose end no symlink is followed, is a mount point. The file system that is mounted there is asked for
+/// nothing.
+pub fn is_mount_point(path: &Path) -> Result<bool> {
+    match is_mount(rustix::fs::CWD, path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(_) => Ok(MountTable::read()?.at(path).is_some()),
+        Ok(is_mount) => Ok(is_mount),
+    }
+}
+
+fn is_mount(
+    directory: impl AsFd,
+    path: impl rustix::path::Arg,
+) -> std::result::Result<bool, Errno> {
+    let flags = AtFlags::EMPTY_PATH
+        | AtFlags::SYMLINK_NOFOLLOW
+        | AtFlags::NO_AUTOMOUNT
+        | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(directory, path, flags, StatxFlags::empty())?;
+    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// How full a file system is: all, free, and free for processes without privileges.

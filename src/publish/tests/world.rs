@@ -126,6 +126,7 @@ impl World {
         let mut volume = fixture::named(entry, facts.size);
         volume.status.path = path.to_str().unwrap().into();
         volume.status.fingerprint = facts.fingerprint;
+        volume.status.place = Some(facts.place);
         volume.status.fs_type = facts.fs_type;
         volume.spec.mode = mode;
         volume.spec = volume.claimed(fixture::claim(entry), fixture::delete()).unwrap();
