@@ -4,6 +4,7 @@ mod devices;
 mod directories;
 mod edited;
 mod held;
+mod mounts;
 mod ownership;
 mod read_only;
 mod recovery;

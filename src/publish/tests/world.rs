@@ -28,8 +28,17 @@ pub(super) struct World {
 
 /// Runs `act` in a new world. Its runtime, and so every thread that blocks, is in the world's namespace.
 pub(super) fn in_world(act: impl AsyncFnOnce(&World) + Send) {
+    on(tokio::runtime::Builder::new_current_thread().enable_all(), act);
+}
+
+/// As [`in_world`], with one thread for everything that blocks.
+pub(super) fn in_world_of_one_thread(act: impl AsyncFnOnce(&World) + Send) {
+    on(tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1), act);
+}
+
+fn on(runtime: &mut tokio::runtime::Builder, act: impl AsyncFnOnce(&World) + Send) {
     isolated(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = runtime.build().unwrap();
         runtime.block_on(async {
             let world = World::new();
             act(&world).await;
@@ -118,6 +127,11 @@ impl World {
         let path = self.base.join("pool/disk");
         std::os::unix::fs::symlink(disk.path(), &path).unwrap();
         self.claimed(&path, mode).await
+    }
+
+    /// A volume in the pool's directory, as discovery records it, whose disk is mounted there already.
+    pub(super) async fn recorded_volume(&self, entry: &str) -> VolumeId {
+        self.claimed(&self.base.join("pool").join(entry), Mode::Filesystem).await
     }
 
     async fn claimed(&self, path: &Path, mode: Mode) -> VolumeId {
