@@ -50,3 +50,23 @@ pub fn durable_write(directory: &Path) -> Samples {
     fs::remove_file(path).unwrap();
     samples
 }
+
+/// One commit of the store that the inventory is kept in, by itself: a row of the size of a volume's record.
+pub fn store_commit(directory: &Path) -> Samples {
+    const ROWS: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("rows");
+    let path = directory.join("raw.redb");
+    let database = redb::Database::create(&path).unwrap();
+    let mut samples = Samples::default();
+    for number in 0..TIMES as u64 {
+        samples.time(|| {
+            let transaction = database.begin_write().unwrap();
+            let mut rows = transaction.open_table(ROWS).unwrap();
+            rows.insert(number % 16, [1; 1536].as_slice()).unwrap();
+            drop(rows);
+            transaction.commit().unwrap();
+        });
+    }
+    drop(database);
+    fs::remove_file(path).unwrap();
+    samples
+}

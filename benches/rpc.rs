@@ -118,17 +118,22 @@ fn with_mounts(mounts: usize, report: &mut Report) -> (Node, Samples) {
     let source = site.host.pool("fast").join(&names[0]);
     let (bind, unmount) = raw::bind_and_unmount(&source, &site.host.path("kubelet/raw"));
     let (statfs, durable) = (raw::statfs(&source), raw::durable_write(site.state.path()));
-    for (what, samples) in
-        [("bind", &bind), ("unmount", &unmount), ("statfs", &statfs), ("durable write", &durable)]
-    {
+    let commit = raw::store_commit(site.state.path());
+    for (what, samples) in [
+        ("bind", &bind),
+        ("unmount", &unmount),
+        ("statfs", &statfs),
+        ("durable write of 4 KiB", &durable),
+        ("commit of the store", &commit),
+    ] {
         report.row(&[&mounts, &1, &format!("bare {what}"), samples, &1, &""]);
     }
     let bare = Table::from([
-        ("create", durable.clone()),
+        ("create", commit.clone()),
         ("publish", bind),
         ("stats", statfs),
         ("unpublish", unmount),
-        ("delete", durable),
+        ("delete", commit),
     ]);
     let berth = site.start(volumes);
     let mut first = None;
