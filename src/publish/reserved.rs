@@ -6,6 +6,7 @@
 //! the server may mount beneath some directories only, a mount beneath one of these that shows something else leads out.
 
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,28 +66,41 @@ impl Reserved {
         }
         let Some(name) = path.file_name() else { return true };
         let inside = here.root.join(name);
+        // As the record has it: what is not UTF-8 replaced.
+        let text = inside.to_string_lossy();
         let recorded = self.volumes.iter().map(|recorded| &recorded.volume);
         let mut own = recorded.filter(|volume| volume.spec.node == self.node);
         own.any(|volume| {
-            paths_of(volume).any(|own| path.starts_with(own))
-                || may_have(volume, here, &inside) && has(volume, path, here, &inside)
+            paths_of(volume).any(|own| is_within(path, own))
+                || may_have(volume, here, &text) && has(volume, path, here, &inside)
         }) || self.places.have(here.device, &inside)
     }
 }
 
 /// Where `volume` is, by every path of the administrator's.
-fn paths_of(volume: &LocalVolume) -> impl Iterator<Item = &Path> {
+fn paths_of(volume: &LocalVolume) -> impl Iterator<Item = &str> {
     let own = volume.status.own_mounts.iter().chain([&volume.status.path]);
-    own.map(Path::new)
+    own.map(String::as_str)
+}
+
+/// Whether `path`, in which nothing is superfluous, is `directory` or beneath it. Every volume is asked for each target, so
+/// components are looked at only where the bytes do not tell.
+fn is_within(path: &Path, directory: &str) -> bool {
+    let beneath = path.as_os_str().as_bytes().strip_prefix(directory.as_bytes());
+    let is_plain =
+        !directory.ends_with('/') && !directory.contains("//") && !directory.contains("/./");
+    match beneath {
+        _ if !is_plain => path.starts_with(directory),
+        Some(rest) => rest.is_empty() || rest.starts_with(b"/"),
+        None => false,
+    }
 }
 
 /// Whether `inside`, a path within the file system of `here`, may be within `volume`, by what is recorded of where that lies.
-fn may_have(volume: &LocalVolume, here: &Location, inside: &Path) -> bool {
+fn may_have(volume: &LocalVolume, here: &Location, inside: &str) -> bool {
     // An earlier release did not record it.
     let Some(place) = &volume.status.place else { return true };
-    // The record has what is not UTF-8 replaced.
-    let inside = inside.to_string_lossy();
-    place.on.contains(&here.filesystem) && Path::new(&*inside).starts_with(&place.root)
+    place.on.contains(&here.filesystem) && is_within(Path::new(inside), &place.root)
 }
 
 /// Whether it really is: disks that were copied have one name, and a volume may have been moved since it was recorded. One
@@ -117,4 +131,26 @@ fn is_on_a_root(path: &Path, roots: &[PathBuf], point: &Path) -> bool {
         directory.starts_with(root) && is_of_root
     };
     roots.iter().any(|root| holds(root) || root.canonicalize().is_ok_and(|at| holds(&at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_within_a_directory_by_whole_names_however_that_is_written() {
+        for (path, directory, within) in [
+            ("/mnt/fast", "/mnt/fast", true),
+            ("/mnt/fast/v1", "/mnt/fast", true),
+            ("/mnt/fast2", "/mnt/fast", false),
+            ("/mnt", "/mnt/fast", false),
+            ("/mnt/fast/v1", "/", true),
+            ("/mnt/fast/v1", "/mnt/fast/", true),
+            ("/mnt/fast/v1", "/mnt//fast", true),
+            ("/mnt/fast/v1", "/mnt/./fast", true),
+            ("/mnt/fast2/v1", "/mnt//fast", false),
+        ] {
+            assert_eq!(is_within(Path::new(path), directory), within, "{path} in {directory}");
+        }
+    }
 }
