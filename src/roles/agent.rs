@@ -15,6 +15,7 @@ use crate::clean::{self, Cleaner, CleanerOptions};
 use crate::cli::AgentOptions;
 use crate::csi::{IdentityService, NodeService, Operations, OperatorService, Server};
 use crate::discover::Discovery;
+use crate::host::memory;
 use crate::inventory::Inventory;
 use crate::observe::gauges;
 use crate::observe::metrics::Metrics;
@@ -161,6 +162,7 @@ impl<I: Inventory> Agent<I> {
             if token.run_until_cancelled(begun).await.is_some() {
                 info!("ready");
                 ready.send_replace(true);
+                memory::give_back();
                 token.cancelled().await;
             }
             // Whoever asks from now on is told to go elsewhere.

@@ -16,6 +16,7 @@ use crate::cli::ControllerOptions;
 use crate::cluster::capacity::Capacities;
 use crate::cluster::lost_nodes::LostNodes;
 use crate::csi::{ControllerService, IdentityService, Operations, OperatorService, Server, Socket};
+use crate::host::memory;
 use crate::inventory::kubernetes::{Kubernetes, Scope};
 use crate::observe::metrics::Metrics;
 use crate::observe::{gauges, http};
@@ -79,6 +80,7 @@ impl Parts {
             if token.run_until_cancelled(claims.ready()).await.is_some() {
                 info!("ready");
                 ready.send_replace(true);
+                memory::give_back();
                 token.cancelled().await;
             }
             ready.send_replace(false);
