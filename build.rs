@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::{env, fs};
 
 use protox::prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor};
@@ -23,6 +24,9 @@ const SENSITIVE: [&str; 3] = ["mount_flags", "publish_context", "volume_context"
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=proto");
+    if packs_addresses() {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
 
     let mut compiler = protox::Compiler::new(["proto"])?;
@@ -40,6 +44,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip_debug(guarded.iter().map(MessageDescriptor::full_name))
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
+}
+
+/// Whether the C library can start a program in which each address that is moved at the start takes a bit rather than 24
+/// bytes, a megabyte in all: glibc since 2.36.
+fn packs_addresses() -> bool {
+    let asked = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let answer = asked.map(|output| output.stdout).unwrap_or_default();
+    let version = String::from_utf8_lossy(&answer);
+    let Some(version) = version.trim().strip_prefix("glibc ") else { return false };
+    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    (parts.next(), parts.next()) >= (Some(2), Some(36))
 }
 
 /// The messages with a field that must not be shown. What contains one of them shows it by its own `Debug`.
