@@ -66,7 +66,13 @@ pub fn settle(device: &File, name: &Path) -> Result<()> {
 /// Reads a range of an open device and says whether it is all zeros.
 pub fn reads_zero(device: &File, name: &Path, offset: u64, buffer: &mut [u8]) -> Result<bool> {
     device.read_exact_at(buffer, offset).map_err(Error::of_io("pread", name))?;
-    Ok(buffer.iter().all(|byte| *byte == 0))
+    Ok(is_zero(buffer))
+}
+
+/// Compared in blocks, which the C library does many bytes at a time.
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROS.len()).all(|block| *block == ZEROS[..block.len()])
 }
 
 /// Random bytes, without end: xoshiro256++ seeded by the kernel. Not for keys; to overwrite, what matters is that the
@@ -94,10 +100,12 @@ impl Noise {
 
     /// Fills a buffer.
     pub fn fill(&mut self, buffer: &mut [u8]) {
-        for chunk in buffer.chunks_mut(8) {
-            let word = self.number().to_ne_bytes();
-            chunk.copy_from_slice(&word[..chunk.len()]);
+        let (words, rest) = buffer.as_chunks_mut::<8>();
+        for word in words {
+            *word = self.number().to_ne_bytes();
         }
+        let word = self.number().to_ne_bytes();
+        rest.copy_from_slice(&word[..rest.len()]);
     }
 
     /// A number.
@@ -115,6 +123,33 @@ impl Noise {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_byte_that_is_not_zero_is_found_wherever_it_is() {
+        for length in [1, 7, 4095, 4096, 4097, 10_000] {
+            let mut bytes = vec![0; length];
+            assert!(is_zero(&bytes), "{length}");
+            for place in [0, length / 2, length - 1] {
+                bytes[place] = 1;
+                assert!(!is_zero(&bytes), "{place} of {length}");
+                bytes[place] = 0;
+            }
+        }
+        assert!(is_zero(&[]));
+    }
+
+    #[test]
+    fn noise_reaches_the_last_byte_whatever_the_length() {
+        let mut noise = Noise::new().unwrap();
+        for length in [1_usize, 7, 8, 9, 4095] {
+            let is_written = (0..64).any(|_| {
+                let mut bytes = vec![0; length];
+                noise.fill(&mut bytes);
+                bytes[length - 1] != 0
+            });
+            assert!(is_written, "{length}");
+        }
+    }
 
     #[test]
     fn a_device_that_cannot_promise_zeros_says_so_and_is_no_error() {
