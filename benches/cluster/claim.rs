@@ -210,26 +210,26 @@ pub async fn published(observer: &mut Observer, some: bool) -> SystemTime {
     observer.when("the capacity is published", is).await
 }
 
-/// Times between moments: in all, of each step, and of those that are Berth's.
+/// Times between moments: in all, of those steps that are Berth's, and of each.
 struct Steps {
     names: &'static [(&'static str, &'static str)],
     total: Samples,
     ours: Samples,
-    steps: Vec<Samples>,
+    each: Vec<Samples>,
 }
 
 impl Steps {
     fn new(names: &'static [(&'static str, &'static str)]) -> Self {
         let (total, ours) = (Samples::default(), Samples::default());
-        Self { names, total, ours, steps: vec![Samples::default(); names.len()] }
+        Self { names, total, ours, each: vec![Samples::default(); names.len()] }
     }
 
     fn add(&mut self, moments: &[SystemTime]) {
-        assert_eq!(moments.len(), self.steps.len() + 1);
+        assert_eq!(moments.len(), self.each.len() + 1);
         let mut ours = Duration::ZERO;
         for (number, pair) in moments.windows(2).enumerate() {
             let took = since(pair[0], pair[1]);
-            self.steps[number].add(took);
+            self.each[number].add(took);
             ours += if self.names[number].0 == BERTH { took } else { Duration::ZERO };
         }
         self.ours.add(ours);
@@ -244,7 +244,7 @@ impl Steps {
 
     fn tell(&self, costs: &mut Report, what: &str) {
         costs.table(&heads(&["who", "what"], &["share:"]));
-        for ((who, what), step) in self.names.iter().zip(&self.steps) {
+        for ((who, what), step) in self.names.iter().zip(&self.each) {
             costs.row(&[who, what, step, &self.share(step)]);
         }
         costs.row(&[&"all", &what, &self.total, &"100 %"]);

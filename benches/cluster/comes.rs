@@ -55,6 +55,10 @@ pub async fn run(cluster: &Cluster, observer: &mut Observer, report: &mut Report
         report.row(&[&what, times, &format!("{:.1}", times.ratio(bare))]);
     }
     report.end();
+    report.say(
+        "For comparison, not of this run: on such a cluster the static provisioner (v2.9), which looks every ten seconds, took 5.3 s to 9.9 s \
+         from a bind mount to an offer, and 23.0 s to 25.1 s from a claim's deletion to the same volume's offer with one small file in it.",
+    );
 }
 
 #[derive(Default)]
@@ -120,18 +124,18 @@ async fn of_claimed(
 /// What nobody can do without: the two writes of a new object until its watcher is told, and one of its status.
 async fn bare(cluster: &Cluster, observer: &mut Observer, data: &Value) -> (Samples, Samples) {
     let objects = cluster.all("berth.dev", "v1alpha1", "LocalVolume");
-    let (mut spec, status) = (data["spec"].clone(), &data["status"]);
-    spec["node"] = json!("node-x");
+    let (mut decided, status) = (data["spec"].clone(), &data["status"]);
+    decided["node"] = json!("node-x");
     let (mut create, mut change) = (Samples::default(), Samples::default());
     for number in 0..TIMES {
         let name = format!("bare-{number}");
         let begun = observer.begin();
-        let object: DynamicObject = serde_json::from_value(json!({
+        let new: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "berth.dev/v1alpha1", "kind": "LocalVolume", "metadata": {"name": name},
-            "spec": spec,
+            "spec": decided,
         }))
         .unwrap();
-        objects.create(&PostParams::default(), &object).await.unwrap();
+        objects.create(&PostParams::default(), &new).await.unwrap();
         let told = write(&objects, observer, &name, status, "/a").await;
         create.add(since(begun, told));
         let begun = observer.begin();
@@ -153,8 +157,8 @@ async fn write(
 ) -> SystemTime {
     let mut status = status.clone();
     status["path"] = json!(path);
-    let patch = Patch::Merge(json!({"status": status}));
-    objects.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    let change = Patch::Merge(json!({"status": status}));
+    objects.patch_status(name, &PatchParams::default(), &change).await.unwrap();
     let is = |seen: &Seen| seen.is("LocalVolume", name) && seen.text("/status/path") == Some(path);
     observer.when("the watcher is told", is).await
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, stream};
@@ -51,28 +52,25 @@ subjects: [{kind: ServiceAccount, name: bench, namespace: default}]
 pub async fn run(cluster: &Cluster, observer: &mut Observer, report: &mut Report) -> Vec<Process> {
     let node = Node::enter(cluster, OTHER);
     cluster.shell("administrator apply -f - >&2", &[], ACCOUNT);
-    let (mut agent, mut bare) = (Samples::default(), CALLERS.map(|_| Samples::default()));
-    let mut series = Vec::new();
-    let mut shares = Shares::default();
+    let mut starts = Starts::default();
     take_agent(cluster).await;
     for number in 0..MANY {
         node.tmpfs(&format!("/mnt/fast-disks/v{number:04}"), 1);
     }
-    let mut sizes = Vec::new();
     for _ in 0..ROUNDS {
-        series.clear();
+        starts.series.clear();
         forget(cluster, &node).await;
-        let times = start(cluster, observer, &mut shares).await;
-        agent.add(times[MANY - 1]);
-        series.push(("the agent, from its start".to_owned(), points(&times)));
-        sizes = memory::of(cluster);
+        let times = start(cluster, observer, &mut starts.shares).await;
+        starts.agent.add(times[MANY - 1]);
+        starts.series.push(("the agent, from its start".to_owned(), points(&times)));
+        starts.sizes = memory::of(cluster);
         let objects = objects(cluster).await;
         take_agent(cluster).await;
-        for (callers, samples) in CALLERS.into_iter().zip(&mut bare) {
+        for (callers, samples) in CALLERS.into_iter().zip(&mut starts.bare) {
             forget(cluster, &node).await;
             let times = write(cluster, observer, &objects, callers).await;
             samples.add(times[MANY - 1]);
-            series.push((format!("bare writes by {callers}"), points(&times)));
+            starts.series.push((format!("bare writes by {callers}"), points(&times)));
         }
     }
     forget(cluster, &node).await;
@@ -80,39 +78,44 @@ pub async fn run(cluster: &Cluster, observer: &mut Observer, report: &mut Report
         node.unmount(&format!("/mnt/fast-disks/v{number:04}"));
     }
     cluster.set_agent(OTHER, true).await;
+    starts.tell(report)
+}
 
-    report.table(
-        &[
-            &["first start with 1,000 volumes, on the cluster"],
-            &HEADS[..],
-            &["of the bare writes:"],
-        ]
-        .concat(),
-    );
-    let best = bare.iter().min_by_key(|samples| samples.percentile(50)).unwrap();
-    report.row(&[
-        &"the agent's start → all are `Available` in the API server",
-        &agent,
-        &format!("{:.1}", agent.ratio(best)),
-    ]);
-    for (callers, samples) in CALLERS.iter().zip(&bare) {
-        let ratio = format!("{:.1}", samples.ratio(best));
-        report.row(&[
-            &format!("bare: the same objects and statuses, written by {callers}"),
-            samples,
-            &ratio,
-        ]);
+/// What was measured.
+#[derive(Default)]
+struct Starts {
+    agent: Samples,
+    /// For each of [`CALLERS`].
+    bare: [Samples; CALLERS.len()],
+    /// Of the last round.
+    series: Vec<(String, Vec<(f64, f64)>)>,
+    shares: Shares,
+    sizes: Vec<Process>,
+}
+
+impl Starts {
+    fn tell(self, report: &mut Report) -> Vec<Process> {
+        let heads = ["first start with 1,000 volumes, on the cluster"];
+        report.table(&[&heads, &HEADS[..], &["of the bare writes:"]].concat());
+        let best = self.bare.iter().min_by_key(|samples| samples.percentile(50)).unwrap();
+        let ratio = |samples: &Samples| format!("{:.1}", samples.ratio(best));
+        let what = "the agent's start → all are `Available` in the API server";
+        report.row(&[&what, &self.agent, &ratio(&self.agent)]);
+        for (callers, samples) in CALLERS.iter().zip(&self.bare) {
+            let what = format!("bare: the same objects and statuses, written by {callers}");
+            report.row(&[&what, samples, &ratio(samples)]);
+        }
+        report.end();
+        self.shares.tell(report);
+        report.lines(&Lines {
+            name: "first-start-on-a-cluster",
+            title: "A first start with 1,000 volumes: how many are offered after which time",
+            x: "volumes",
+            y: "s",
+            series: self.series,
+        });
+        self.sizes
     }
-    report.end();
-    shares.tell(report);
-    report.lines(&Lines {
-        name: "first-start-on-a-cluster",
-        title: "A first start with 1,000 volumes: how many are offered after which time",
-        x: "volumes",
-        y: "s",
-        series,
-    });
-    sizes
 }
 
 /// Ends the agent of the node.
@@ -132,14 +135,8 @@ async fn take_agent(cluster: &Cluster) {
 /// Has nobody know of any volume of the node: neither its ledger nor the API server.
 async fn forget(cluster: &Cluster, node: &Node) {
     node.run(|| {
-        for entry in fs::read_dir("/var/lib/berth").unwrap().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                fs::remove_dir_all(path).unwrap()
-            } else {
-                fs::remove_file(path).unwrap()
-            }
-        }
+        let script = "rm -rf /var/lib/berth/*";
+        assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
     });
     let objects = cluster.all("berth.dev", "v1alpha1", "LocalVolume");
     objects.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
@@ -295,7 +292,7 @@ impl Shares {
         used.sort_by(|one, other| other.0.total_cmp(&one.0));
         let used = used.iter().filter(|(seconds, _)| *seconds >= 0.05);
         let used: Vec<_> = used.map(|(seconds, name)| format!("{name} {seconds:.1} s")).collect();
-        let waited: Vec<_> = self.waited.iter().map(|time| time.as_secs_f64()).collect();
+        let waited: Vec<_> = self.waited.iter().map(Duration::as_secs_f64).collect();
         report.say(format!(
             "Of processors a start uses, from the node's label to the last volume's offer: {}. In the API server's queues all \
              requests together wait for {}.",

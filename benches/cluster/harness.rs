@@ -177,8 +177,7 @@ fn shell(state: &Path, script: &str, arguments: &[&str], input: &str) -> String 
     let mut command = Command::new("bash");
     command.current_dir(root()).env("BERTH_CLUSTER_STATE", state);
     command.args(["-c", &script, "bench"]).args(arguments);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bash is needed");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{script}");

@@ -16,9 +16,9 @@ impl Cluster {
     /// The first call of `method` after `since` about `what`, a volume or a claim, as the Berth that answered it logged it.
     pub async fn call(&self, method: &str, what: &str, since: SystemTime) -> Call {
         eventually(&format!("{method} is in a log"), async || {
-            let texts =
+            let mut texts =
                 self.logs_of_berth().into_iter().map(|path| fs::read_to_string(path).unwrap());
-            texts.filter_map(|text| call(&text, method, what, since)).next()
+            texts.find_map(|text| call(&text, method, what, since))
         })
         .await
     }

@@ -55,7 +55,7 @@ impl Node {
         let path = path.to_owned();
         // Detached: the agent may be looking at it.
         self.run(move || {
-            rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).unwrap()
+            rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).unwrap();
         });
     }
 }
