@@ -2,8 +2,9 @@
 //! Berth's; what it takes until a volume is offered again, and until one that was mounted is offered; a first start with
 //! a thousand volumes; and what the processes keep in memory.
 //!
-//! `make bench PARTS=cluster` boots the cluster, with the image of `make image`, and ends it. One that runs already, which
-//! `BERTH_CLUSTER_STATE` names, is used and left, without what was installed for this.
+//! `make bench PARTS=cluster` boots the cluster, with the image of `make image`, and ends it: a quarter of an hour on two
+//! busy cores. One that runs already, which `BERTH_CLUSTER_STATE` names, is used and left with Berth in it; there must be no
+//! volumes in it. What a run that was interrupted leaves, `tests/cluster/down --cluster bench` takes away.
 //!
 //! All is of one machine, and so of one clock: one process notes when it was told by the API server, and the logs of
 //! Berth and containerd say when a call began and ended.
