@@ -10,6 +10,7 @@
     reason = "a benchmark panics where something is not as it must be, and is no library"
 )]
 
+mod cluster;
 mod discovery;
 mod plot;
 mod raw;
@@ -29,11 +30,15 @@ use report::Report;
 /// A part by its name.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 4] = [
+/// What runs only if it is named: it needs more than a machine.
+const ASKED: [&str; 1] = ["cluster"];
+
+const PARTS: [Part; 5] = [
     ("rpc", rpc::run),
     ("discovery", discovery::run),
     ("recycling", recycling::run),
     ("start", start::run),
+    ("cluster", cluster::run),
 ];
 
 fn main() -> ExitCode {
@@ -44,7 +49,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     for (name, run) in PARTS {
-        if asked.is_empty() || asked.iter().any(|one| one == name) {
+        let by_itself = asked.is_empty() && !ASKED.contains(&name);
+        if by_itself || asked.iter().any(|one| one == name) {
             // Each in a mount namespace of its own, which belongs to a thread.
             let part = move || {
                 let mut report = Report::new(name);

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::plot::{Bars, Lines};
 use crate::site;
 
+/// The pages that parts have a place in.
+const PAGES: [&str; 2] = ["benchmarks.md", "costs.md"];
+
 /// What one part says.
 pub struct Report {
     part: &'static str,
@@ -64,17 +67,18 @@ impl Report {
 
     /// Puts everything into the page, in the place of what the part said the last time.
     pub fn write(self) {
-        let page = docs().join("benchmarks.md");
-        let old = fs::read_to_string(&page).unwrap();
         let (begin, end) =
             (format!("<!-- {} begins -->\n", self.part), format!("<!-- {} ends -->", self.part));
-        let Some(((before, _), (_, after))) = old.split_once(&begin).zip(old.split_once(&end))
-        else {
-            eprintln!("{} has no place for {}", page.display(), self.part);
-            return;
-        };
-        fs::write(&page, format!("{before}{begin}\n{}\n{end}{after}", self.text.trim_end()))
-            .unwrap();
+        for page in PAGES.map(|page| docs().join(page)) {
+            let old = fs::read_to_string(&page).unwrap();
+            if let Some(((before, _), (_, after))) =
+                old.split_once(&begin).zip(old.split_once(&end))
+            {
+                let new = format!("{before}{begin}\n{}\n{end}{after}", self.text.trim_end());
+                return fs::write(&page, new).unwrap();
+            }
+        }
+        eprintln!("no page has a place for {}", self.part);
     }
 
     fn put(&mut self, line: &str) {

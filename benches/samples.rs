@@ -24,6 +24,11 @@ impl Samples {
         self.0.extend(other.0);
     }
 
+    /// All of them together.
+    pub fn sum(&self) -> Duration {
+        self.0.iter().sum()
+    }
+
     pub fn count(&self) -> usize {
         self.0.len()
     }
