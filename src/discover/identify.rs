@@ -1,13 +1,16 @@
 //! One candidate, looked at: what it is, and what it holds. Blocking; the scan calls it with a deadline.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::found::{Contents, Depth, Seen, Sight};
+use super::remember::{Mark, Remembered};
 use crate::host::attributes::{self, Attributes};
 use crate::host::beneath::Directory;
 use crate::host::mountinfo::MountTable;
@@ -18,25 +21,84 @@ use crate::volume::{Fingerprint, HealthReason, RootAttributes, RootFlags};
 /// How long a device is searched for data, beside what is read of it in any case. Well within the deadline of a look.
 const SEARCH: Duration = Duration::from_secs(3);
 
-/// Looks at what is at `path`, an entry of the directory `pool` (in its resolved spelling) where it is one.
-pub(super) fn at(path: &Path, pool: Option<&Path>, mounts: &MountTable) -> Sight {
-    let seen = Source::look_in(path, mounts).and_then(|source| {
-        let facts = source.facts().clone();
-        let holds_its_pool = match pool {
-            Some(pool) if !source.is_device() => {
-                pool.starts_with(identify::path_of(source.as_fd(), path)?)
-                    || is_within(pool, &facts, mounts)
-            }
-            _ => false,
-        };
-        let mounts = places(&facts, mounts);
-        let host_mounts = Some(Vec::new());
-        Ok(Seen { facts, mounts, host_mounts, holds_its_pool, contents: None, root: None })
-    });
-    match seen {
-        Ok(seen) => Sight::Source(Box::new(seen)),
-        Err(error) => unseen(&error),
+/// What looks go by.
+pub(super) struct Surroundings {
+    pub(super) mounts: Arc<MountTable>,
+    /// How closely it is looked at what sources hold, by their identities; any other is searched.
+    pub(super) depths: BTreeMap<Vec<u8>, Depth>,
+}
+
+impl Surroundings {
+    pub(super) fn depth(&self, identity: &[u8]) -> Depth {
+        self.depths.get(identity).copied().unwrap_or(Depth::Search)
     }
+}
+
+/// An entry of a pool's directory, and what was there before if it is known.
+pub(super) struct Look {
+    pub(super) path: PathBuf,
+    /// The directory, in its resolved spelling.
+    pub(super) pool: Arc<PathBuf>,
+    /// Whether it is a directory, and no symlink.
+    pub(super) is_directory: bool,
+    pub(super) before: Option<Arc<Remembered>>,
+}
+
+impl Look {
+    /// Looks at what it is and, where that is a directory, into it; and says what to remember of that.
+    pub(super) fn at(self, around: &Surroundings) -> (Sight, Option<Arc<Remembered>>) {
+        let Self { path, pool, is_directory, before } = self;
+        let depth = |identity: &[u8]| around.depth(identity);
+        let before = before.filter(|_| is_directory);
+        let still = |before: &Remembered| before.still(&path, &pool, &around.mounts, depth);
+        if let Some(mut seen) = before.as_deref().and_then(still) {
+            seen.mounts = places(&seen.facts, &around.mounts);
+            seen.holds_its_pool = is_within(&pool, &seen.facts, &around.mounts);
+            return (Sight::Source(Box::new(seen)), before);
+        }
+        match seen(&path, Some(&pool), around) {
+            Ok((seen, mark)) => {
+                let mark = mark.filter(|_| is_directory);
+                let remembered = mark.map(|mark| Remembered::new(mark, pool, seen.clone()));
+                (Sight::Source(Box::new(seen)), remembered.map(Arc::new))
+            }
+            Err(error) => (unseen(&error), None),
+        }
+    }
+}
+
+/// Looks at what is at `path`, which is no entry that a pool selects.
+pub(super) fn at(path: &Path, around: &Surroundings) -> Sight {
+    seen(path, None, around)
+        .map_or_else(|error| unseen(&error), |(seen, _)| Sight::Source(Box::new(seen)))
+}
+
+fn seen(
+    path: &Path,
+    pool: Option<&Path>,
+    around: &Surroundings,
+) -> Result<(Seen, Option<Mark>), source::Error> {
+    let mounts = &around.mounts;
+    let source = Source::look_in(path, mounts)?;
+    // Before it is looked into: what changes meanwhile has to show the next time.
+    let mark = Mark::of(&source);
+    let facts = source.facts().clone();
+    let holds_its_pool = match pool {
+        Some(pool) if !source.is_device() => {
+            pool.starts_with(identify::path_of(source.as_fd(), path)?)
+                || is_within(pool, &facts, mounts)
+        }
+        _ => false,
+    };
+    let is_looked_into = pool.is_some()
+        && !source.is_device()
+        && !holds_its_pool
+        && around.depth(&facts.fingerprint.identity()) != Depth::None;
+    let inside = if is_looked_into { Some(directory_inside(&source)?) } else { None };
+    let (contents, root) =
+        inside.map_or((None, None), |inside| (Some(inside.contents), inside.root));
+    let (mounts, host_mounts) = (places(&facts, mounts), Some(Vec::new()));
+    Ok((Seen { facts, mounts, host_mounts, holds_its_pool, contents, root }, mark))
 }
 
 /// Every mount point of a table at which a source, or a part of it, is mounted; those whose names are UTF-8.
@@ -69,31 +131,25 @@ fn unseen(error: &source::Error) -> Sight {
     }
 }
 
-/// What is within a source.
-#[derive(Debug, Clone)]
-pub(super) struct Inside {
-    pub(super) contents: Contents,
-    pub(super) root: Option<RootAttributes>,
+/// What is within a directory.
+struct Inside {
+    contents: Contents,
+    root: Option<RootAttributes>,
 }
 
-/// Looks into the source at `path`, which was `expected` a moment ago.
-pub(super) fn inside(
+/// Looks into the device at `path`, which was `expected` a moment ago.
+pub(super) fn inside_device(
     path: &Path,
     expected: &Fingerprint,
-    depth: Depth,
-    mounts: &MountTable,
-) -> Result<Inside, Sight> {
-    let source = Source::look_in(path, mounts).map_err(|error| unseen(&error))?;
+    around: &Surroundings,
+) -> Result<Contents, Sight> {
+    let source = Source::look_in(path, &around.mounts).map_err(|error| unseen(&error))?;
     if !expected.is_same_source(&source.facts().fingerprint) {
         let message = format!("{} changed while it was looked at", path.display());
         return Err(Sight::Failed { reason: HealthReason::Replaced, message });
     }
-    let inside = if source.is_device() {
-        device_contents(&source, depth).map(|contents| Inside { contents, root: None })
-    } else {
-        directory_inside(&source)
-    };
-    inside.map_err(|error| unseen(&error.into()))
+    let depth = around.depth(&expected.identity());
+    device_contents(&source, depth).map_err(|error| unseen(&error.into()))
 }
 
 fn directory_inside(source: &Source) -> host::Result<Inside> {

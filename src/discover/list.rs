@@ -23,7 +23,8 @@ pub(super) struct Entry {
     pub(super) path: String,
     /// The pool's directory, resolved.
     pub(super) directory: Arc<PathBuf>,
-    is_directory: bool,
+    /// Whether it is a directory, and no symlink.
+    pub(super) is_directory: bool,
 }
 
 impl Entry {

@@ -8,19 +8,20 @@
 pub mod found;
 mod identify;
 mod list;
+mod pace;
 pub mod reconcile;
-pub mod scan;
+mod remember;
+mod scan;
 mod tell;
 mod unsettled;
 mod wake;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -35,19 +36,18 @@ use crate::observe::problems::Counts;
 use crate::pool::Pools;
 use crate::volume::{LocalVolume, NodeName, VolumeName};
 use found::{Problem, Sight};
+use pace::Pace;
 use reconcile::{World, depth, reconcile};
+use remember::Memory;
 use scan::{Scan, scan};
 use unsettled::Unsettled;
-use wake::Wake;
+use wake::{Concerns, Wake};
 use write::Writer;
 
 /// How often everything is looked at though nothing was heard, unless it is said otherwise.
 pub const RESCAN: Duration = Duration::from_mins(1);
 /// The first pause before what could not be finished is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
-
-/// For how many times as long as a scan took nothing is scanned for what is heard after it.
-const REST: u32 = 3;
 
 /// What the last scan found wrong.
 pub type Problems = watch::Receiver<Arc<BTreeSet<Problem>>>;
@@ -67,6 +67,14 @@ pub struct Discovery<I> {
     prober: Prober,
     ready: Arc<watch::Sender<bool>>,
     problems: Arc<watch::Sender<Arc<BTreeSet<Problem>>>>,
+}
+
+/// What passes know of those before them.
+#[derive(Default)]
+struct Known {
+    memory: Memory,
+    unsettled: Unsettled,
+    concerns: Concerns,
 }
 
 /// Why a pass did not end. It is tried again.
@@ -165,34 +173,34 @@ impl<I: Inventory> Discovery<I> {
         let mut wake = Wake::open();
         let mut due = Instant::now();
         let mut unfinished: u32 = 0;
-        let mut unsettled = Unsettled::default();
+        let mut known = Known::default();
+        let mut pace = Pace::new(due);
         loop {
             let current = Arc::clone(&pools.borrow_and_update());
             node_uid.mark_unchanged();
             wake.watch(&self.attempts, &current).await;
             let began = Instant::now();
             let thorough = began >= due;
-            let finished = self.try_pass(&current, thorough, &mut unsettled).await;
-            // A host that changes all the time is not scanned all the time; one that has rested is looked at at once.
-            let took = began.elapsed();
-            let rested = Instant::now() + took.saturating_mul(REST).min(PAUSES.1);
+            let finished = self.try_pass(&current, thorough, &mut known).await;
+            pace.spent(began, Instant::now());
+            let rested = pace.next();
             if finished && thorough {
                 due = began + self.rescan;
             }
             unfinished = if finished { 0 } else { unfinished.saturating_add(1) };
             tokio::select! {
                 () = pause(unfinished), if !finished => {}
-                () = async { wake.changed().await; sleep_until(rested).await } => {}
+                () = async { wake.changed(&known.concerns).await; sleep_until(rested).await } => {}
                 () = changed(&mut pools) => due = Instant::now(),
                 () = changed(&mut node_uid) => {}
-                () = sleep_until(unsettled.due().map_or(due, |look| look.min(due))), if finished => {}
+                () = sleep_until(known.unsettled.due().map_or(due, |look| look.min(due))), if finished => {}
             }
         }
     }
 
     /// One pass; whether nothing is left to do for it.
-    async fn try_pass(&self, pools: &Pools, thorough: bool, unsettled: &mut Unsettled) -> bool {
-        match self.pass(pools, thorough, unsettled).await {
+    async fn try_pass(&self, pools: &Pools, thorough: bool, known: &mut Known) -> bool {
+        match self.pass(pools, thorough, known).await {
             Ok(finished) => {
                 if finished {
                     self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
@@ -207,19 +215,19 @@ impl<I: Inventory> Discovery<I> {
         }
     }
 
-    async fn pass(
-        &self,
-        pools: &Pools,
-        thorough: bool,
-        unsettled: &mut Unsettled,
-    ) -> Result<bool, Error> {
+    async fn pass(&self, pools: &Pools, thorough: bool, known: &mut Known) -> Result<bool, Error> {
         let began = Instant::now();
         // Read before the host is looked at: what changes from now on makes the writes fail, and is decided again.
         let (volumes, versions) = self.recorded().await?;
         let depths = volumes
             .iter()
             .map(|volume| (volume.status.fingerprint.identity(), depth(volume, thorough)));
-        let scan = scan(&self.attempts, self.host, pools, &volumes, &depths.collect()).await?;
+        if thorough {
+            known.memory.forget();
+        }
+        let (depths, memory) = (depths.collect(), &mut known.memory);
+        let scan = scan(&self.attempts, self.host, pools, &volumes, depths, memory).await?;
+        known.concerns = Concerns::of(&scan.found);
         let round = Arc::new(Round::new(Arc::clone(&scan.mounts)));
         let findings = self.probe(&volumes, &scan, &round, thorough).await;
         let node_uid = self.node_uid.borrow().clone();
@@ -233,7 +241,7 @@ impl<I: Inventory> Discovery<I> {
         };
         let plan = reconcile(&scan.found, &volumes, world);
         let again = plan.wants_another();
-        self.report(&unsettled.without(plan.problems, began));
+        self.report(&known.unsettled.without(plan.problems, began));
         let writer = Writer { inventory: &self.inventory, prober: &self.prober, round: &round };
         let stale = writer.write(plan.changes, &volumes, &versions).await?;
         self.metrics.scanned(began.elapsed(), scan.found.candidates.len());
@@ -266,16 +274,16 @@ impl<I: Inventory> Discovery<I> {
             Sight::Source(ref seen) => Some((candidate.path.as_str(), seen.facts.device)),
             _ => None,
         });
-        let there: BTreeMap<_, _> = sources.collect();
+        let there: HashMap<_, _> = sources.collect();
         let chosen = volumes.iter().filter(|volume| thorough || !volume.is_healthy());
-        let probes = chosen.filter_map(|volume| {
+        let chosen = chosen.filter_map(|volume| {
             let device = there.get(volume.status.path.as_str()).copied()?;
-            Some(async move {
-                let finding = self.prober.probe_in(volume, Some(device), round).await?;
-                Some((volume.name.clone(), finding))
-            })
+            Some((volume, Some(device)))
         });
-        join_all(probes).await.into_iter().flatten().collect()
+        let chosen: Vec<_> = chosen.collect();
+        let findings = self.prober.probe_all(&chosen, round).await;
+        let found = chosen.into_iter().zip(findings);
+        found.filter_map(|((volume, _), finding)| Some((volume.name.clone(), finding?))).collect()
     }
 
     /// Keeps what is wrong for whoever asks, and says what is so since this scan.

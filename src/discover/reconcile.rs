@@ -222,4 +222,4 @@ fn is_device(seen: &Seen) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,24 +1,23 @@
 //! Every candidate of every pool, looked at side by side, each within a deadline: one bad entry stops no other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
-
 use super::found::{Candidate, Depth, Found, Sight};
-use super::identify::{self, Inside};
+use super::identify::{self, Look, Surroundings};
 use super::list::{self, Entry};
+use super::remember::Memory;
 use crate::health::{About, Attempts, Overdue};
 use crate::host;
 use crate::host::mountinfo::MountTable;
 use crate::host::namespace::HostNamespace;
 use crate::pool::Pools;
-use crate::volume::{HealthReason, LocalVolume};
+use crate::volume::{Fingerprint, HealthReason, LocalVolume};
 
 /// Why a host could not be scanned at all.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// The mount table cannot be read.
     #[error("the mount table cannot be read, so no volume can be told from another")]
     MountTable(#[source] host::Error),
@@ -28,19 +27,18 @@ pub enum Error {
 }
 
 /// One scan.
-#[derive(Debug)]
-pub struct Scan {
+pub(super) struct Scan {
     /// What it found.
-    pub found: Found,
+    pub(super) found: Found,
     /// The mount table that it went by.
-    pub mounts: Arc<MountTable>,
+    pub(super) mounts: Arc<MountTable>,
 }
 
 /// Reads the mount table.
-async fn mount_table(attempts: &Attempts) -> Result<Arc<MountTable>, Error> {
+async fn mount_table(attempts: &Attempts) -> Result<MountTable, Error> {
     let about = About::path("/proc/thread-self/mountinfo").vital();
     let read = attempts.run(about, MountTable::read).await;
-    read.map_err(Error::Overdue)?.map(Arc::new).map_err(Error::MountTable)
+    read.map_err(Error::Overdue)?.map_err(Error::MountTable)
 }
 
 /// Reads the mount table of the host, where that is another than this thread's: what it shows of volumes beyond that one is
@@ -52,20 +50,22 @@ async fn host_table(attempts: &Attempts, host: HostNamespace) -> Result<Option<M
 }
 
 /// Scans `pools`, and the paths of the `recorded` volumes that no pool selects. `depths` says by the identities of
-/// sources how closely their contents are looked at; any other is searched.
-pub async fn scan(
+/// sources how closely their contents are looked at; any other is searched. Of what looks as it is remembered nothing more
+/// is asked.
+pub(super) async fn scan(
     attempts: &Attempts,
     host: HostNamespace,
     pools: &Pools,
     recorded: &[LocalVolume],
-    depths: &BTreeMap<Vec<u8>, Depth>,
+    depths: BTreeMap<Vec<u8>, Depth>,
+    memory: &mut Memory,
 ) -> Result<Scan, Error> {
-    let mounts = mount_table(attempts).await?;
+    let mounts = Arc::new(mount_table(attempts).await?);
+    let around = Arc::new(Surroundings { mounts: Arc::clone(&mounts), depths });
     let mut found = Found::default();
     let entries = list::entries(attempts, pools, &mut found).await;
-    found.candidates = look_at(attempts, entries, &mounts).await;
-    let candidates: BTreeSet<_> =
-        found.candidates.iter().map(|found| found.path.as_str()).collect();
+    found.candidates = look_at(attempts, entries, &around, memory).await;
+    let candidates: HashSet<_> = found.candidates.iter().map(|found| found.path.as_str()).collect();
     // Of what is in a directory that cannot be listed nothing is believed.
     let listed = recorded.iter().filter(|volume| !found.unreadable.contains_key(&volume.spec.pool));
     let paths = listed
@@ -73,8 +73,8 @@ pub async fn scan(
         .flat_map(|status| status.other_paths.iter().chain([&status.path]));
     let paths: BTreeSet<_> =
         paths.filter(|path| !candidates.contains(path.as_str())).cloned().collect();
-    found.elsewhere = look_elsewhere(attempts, paths, &mounts).await;
-    look_into(attempts, &mut found, depths, &mounts).await;
+    found.elsewhere = look_elsewhere(attempts, paths, &around).await;
+    look_into_devices(attempts, &mut found, &around).await;
     note_host_mounts(&mut found, &host_table(attempts, host).await);
     Ok(Scan { found, mounts })
 }
@@ -82,17 +82,30 @@ pub async fn scan(
 async fn look_at(
     attempts: &Attempts,
     entries: Vec<Entry>,
-    mounts: &Arc<MountTable>,
+    around: &Arc<Surroundings>,
+    memory: &mut Memory,
 ) -> Vec<Candidate> {
-    let looks = entries.into_iter().map(|entry| async move {
-        let about = About::path(&entry.path).on(entry.device(mounts));
-        let Entry { pool, name, path, directory, .. } = entry;
-        let (at, table) = (PathBuf::from(&path), Arc::clone(mounts));
-        let look = move || identify::at(&at, Some(&directory), &table);
-        let sight = within_deadline(attempts, about, &path, look).await;
+    let looks = entries.iter().map(|entry| {
+        let look = Look {
+            path: PathBuf::from(&entry.path),
+            pool: Arc::clone(&entry.directory),
+            is_directory: entry.is_directory,
+            before: memory.of(&entry.path),
+        };
+        let around = Arc::clone(around);
+        let about = About::path(&entry.path).on(entry.device(&around.mounts));
+        (about, move || look.at(&around))
+    });
+    let looks = attempts.run_all(looks.collect()).await;
+    let mut remembered = Vec::with_capacity(looks.len());
+    let candidates = entries.into_iter().zip(looks).map(|(entry, look)| {
+        let Entry { pool, name, path, .. } = entry;
+        let (sight, known) = look.unwrap_or_else(|overdue| (hangs(&path, overdue), None));
+        remembered.extend(known.map(|known| (path.clone(), known)));
         Candidate { pool, entry: name, path, sight }
     });
-    let mut candidates: Vec<_> = join_all(looks).await;
+    let mut candidates: Vec<_> = candidates.collect();
+    memory.keep(remembered.into_iter());
     candidates.sort_by(|one, other| (&one.path, &one.pool).cmp(&(&other.path, &other.pool)));
     candidates
 }
@@ -100,26 +113,19 @@ async fn look_at(
 async fn look_elsewhere(
     attempts: &Attempts,
     paths: BTreeSet<String>,
-    mounts: &Arc<MountTable>,
+    around: &Arc<Surroundings>,
 ) -> BTreeMap<String, Sight> {
-    let looks = paths.into_iter().map(|path| async move {
-        let (at, table) = (PathBuf::from(&path), Arc::clone(mounts));
-        let device = mounts.at(&at).map(|mount| mount.device);
-        let about = About::path(&path).on(device);
-        let look = move || identify::at(&at, None, &table);
-        let sight = within_deadline(attempts, about, &path, look).await;
+    let looks = paths.iter().map(|path| {
+        let (at, around) = (PathBuf::from(path), Arc::clone(around));
+        let device = around.mounts.at(&at).map(|mount| mount.device);
+        (About::path(path).on(device), move || identify::at(&at, &around))
+    });
+    let looks = attempts.run_all(looks.collect()).await;
+    let sights = paths.into_iter().zip(looks).map(|(path, look)| {
+        let sight = look.unwrap_or_else(|overdue| hangs(&path, overdue));
         (path, sight)
     });
-    join_all(looks).await.into_iter().collect()
-}
-
-async fn within_deadline(
-    attempts: &Attempts,
-    about: About,
-    path: &str,
-    look: impl FnOnce() -> Sight + Send + 'static,
-) -> Sight {
-    attempts.run(about, look).await.unwrap_or_else(|overdue| hangs(path, overdue))
+    sights.collect()
 }
 
 fn hangs(path: &str, overdue: Overdue) -> Sight {
@@ -130,50 +136,44 @@ fn hangs(path: &str, overdue: Overdue) -> Sight {
     Sight::Failed { reason: HealthReason::ProbeTimeout, message }
 }
 
-/// Looks into each source that is not settled, once however many paths lead to it: a device is opened for oneself, so
-/// that two looks at a time would take each other for its users.
-async fn look_into(
-    attempts: &Attempts,
-    found: &mut Found,
-    depths: &BTreeMap<Vec<u8>, Depth>,
-    mounts: &Arc<MountTable>,
-) {
-    let depth = |identity: &[u8]| depths.get(identity).copied().unwrap_or(Depth::Search);
-    let mut paths: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
+/// Looks into each device that is not settled, once however many paths lead to it: it is opened for oneself, so that two
+/// looks at a time would take each other for its users.
+async fn look_into_devices(attempts: &Attempts, found: &mut Found, around: &Arc<Surroundings>) {
+    let mut same: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
     for (index, candidate) in found.candidates.iter().enumerate() {
-        if let Sight::Source(seen) = &candidate.sight {
+        let Sight::Source(seen) = &candidate.sight else { continue };
+        if matches!(seen.facts.fingerprint, Fingerprint::Device { .. }) {
             let identity = seen.facts.fingerprint.identity();
-            if depth(&identity) != Depth::None && !seen.holds_its_pool {
-                paths.entry(identity).or_default().push(index);
+            if around.depth(&identity) != Depth::None {
+                same.entry(identity).or_default().push(index);
             }
         }
     }
-    let looks = paths.into_iter().map(|(identity, indices)| {
-        let first = indices.first().map(|index| found.candidates[*index].clone());
-        let depth = depth(&identity);
-        async move { (indices, look_into_one(attempts, first, depth, mounts).await) }
+    let same: Vec<_> = same.into_values().collect();
+    let looks = same.iter().filter_map(|indices| {
+        let Candidate { path, sight, .. } = &found.candidates[*indices.first()?];
+        let Sight::Source(seen) = sight else { return None };
+        let (at, around) = (PathBuf::from(path), Arc::clone(around));
+        let expected = seen.facts.fingerprint.clone();
+        let about = About::path(path).on(Some(seen.facts.device));
+        Some((about, move || identify::inside_device(&at, &expected, &around)))
     });
-    let looks: Vec<_> = join_all(looks).await;
-    for (indices, inside) in looks {
+    let looks = attempts.run_all(looks.collect()).await;
+    for (indices, look) in same.into_iter().zip(looks) {
         for index in indices {
-            note(&mut found.candidates[index].sight, &inside);
+            let Candidate { path, sight, .. } = &mut found.candidates[index];
+            match look.clone().unwrap_or_else(|overdue| Err(hangs(path, overdue))) {
+                // What is within stays unknown; what it is has been seen.
+                Err(Sight::Untried) => {}
+                Err(failed) => *sight = failed,
+                Ok(contents) => {
+                    if let Sight::Source(seen) = sight {
+                        seen.contents = Some(contents);
+                    }
+                }
+            }
         }
     }
-}
-
-async fn look_into_one(
-    attempts: &Attempts,
-    candidate: Option<Candidate>,
-    depth: Depth,
-    mounts: &Arc<MountTable>,
-) -> Result<Inside, Sight> {
-    let Some(Candidate { path, sight: Sight::Source(seen), .. }) = candidate else {
-        return Err(Sight::Nothing);
-    };
-    let (at, table) = (PathBuf::from(&path), Arc::clone(mounts));
-    let about = About::path(&path).on(Some(seen.facts.device));
-    let look = move || identify::inside(&at, &seen.facts.fingerprint, depth, &table);
-    attempts.run(about, look).await.unwrap_or_else(|overdue| Err(hangs(&path, overdue)))
 }
 
 /// Notes where on the host each source is mounted. Where that is not known, what is recorded of it stands.
@@ -185,19 +185,6 @@ fn note_host_mounts(found: &mut Found, host: &Result<Option<MountTable>, Error>)
             Ok(None) => Some(Vec::new()),
             Err(_) => None,
         };
-    }
-}
-
-fn note(sight: &mut Sight, inside: &Result<Inside, Sight>) {
-    match (sight, inside) {
-        (Sight::Source(seen), Ok(inside)) => {
-            seen.contents = Some(inside.contents.clone());
-            seen.root.clone_from(&inside.root);
-        }
-        // What is within stays unknown; what it is has been seen.
-        (Sight::Source(_), Err(Sight::Untried)) => {}
-        (sight, Err(failed)) => *sight = failed.clone(),
-        _ => {}
     }
 }
 

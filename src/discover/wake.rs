@@ -2,6 +2,7 @@
 //!
 //! A source of events that cannot be had is said once, and the slow rescan makes up for it.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +13,50 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::found::{Found, Sight};
 use crate::health::{About, Attempts};
-use crate::host;
 use crate::host::wake::{
-    Changes, DeviceChanges, DirectoryChanges, DirectoryWatches, MountChanges, register,
+    Announcement, Changes, DeviceChanges, DirectoryChanges, DirectoryWatches, MountChanges,
+    register,
 };
+use crate::host::{self, DeviceNumber};
 use crate::pool::Pools;
 
-/// How long changes are gathered after the first.
-const MOMENT: Duration = Duration::from_millis(20);
+/// How long changes are gathered after the first: mount(8) is done within it once a directory was made.
+const MOMENT: Duration = Duration::from_millis(5);
 /// Events taken at most before a scan, so that a stream of them does not put it off for ever.
 const MOST_GATHERED: usize = 256;
+
+/// Which news of devices may be about a volume. Hosts attach and detach the files of loop devices all the time, and disks
+/// that are written to are said to have changed.
+#[derive(Debug, Default)]
+pub(super) struct Concerns {
+    /// The devices that sources are, or lie on.
+    devices: HashSet<DeviceNumber>,
+    /// Whether nothing else can be one; not before everything was seen once.
+    is_complete: bool,
+}
+
+impl Concerns {
+    /// What concerns whoever found this. Where something is missing, or was not to be seen, any device may be it.
+    pub(super) fn of(found: &Found) -> Self {
+        let candidates = found.candidates.iter().map(|candidate| &candidate.sight);
+        let sights = || candidates.clone().chain(found.elsewhere.values());
+        let devices = sights().filter_map(|sight| match sight {
+            Sight::Source(seen) => Some(seen.facts.device),
+            _ => None,
+        });
+        let is_seen = |sight: &Sight| matches!(sight, Sight::Source(_) | Sight::Unsuitable);
+        let is_complete = found.unreadable.is_empty() && sights().all(is_seen);
+        Self { devices: devices.collect(), is_complete }
+    }
+
+    /// Whether `news` may be about a volume. A disk that comes or goes always may: a symlink may lead to it now.
+    fn include(&self, news: Announcement) -> bool {
+        let is_theirs = news.number.is_none_or(|number| self.devices.contains(&number));
+        is_theirs || !self.is_complete || !(news.is_loop || news.is_change)
+    }
+}
 
 /// Waits for the host to change.
 #[derive(Debug)]
@@ -76,22 +110,23 @@ impl Wake {
     }
 
     /// Waits for a change, and for the moment after it.
-    pub(super) async fn changed(&mut self) {
-        self.event().await;
+    pub(super) async fn changed(&mut self, concerns: &Concerns) {
+        self.event(concerns).await;
         sleep(MOMENT).await;
         for _ in 0..MOST_GATHERED {
-            if self.event().now_or_never().is_none() {
+            if self.event(concerns).now_or_never().is_none() {
                 return;
             }
         }
     }
 
-    async fn event(&mut self) {
+    async fn event(&mut self, concerns: &Concerns) {
+        let drain = |devices: &DeviceChanges| devices.drain(|news| concerns.include(news));
         loop {
             let concerns = tokio::select! {
                 () = ready(self.mounts.as_ref(), |_| ()) => true,
                 () = ready(self.directories.as_ref(), DirectoryChanges::drain) => true,
-                about_blocks = ready(self.devices.as_ref(), DeviceChanges::drain) => about_blocks,
+                concerns = ready(self.devices.as_ref(), drain) => concerns,
             };
             if concerns {
                 return;
@@ -120,5 +155,65 @@ async fn ready<T: Changes, R>(source: Option<&AsyncFd<T>>, drain: impl FnOnce(&T
         }
         // The runtime is ending.
         Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::found::Candidate;
+    use super::super::reconcile::tests::world::device;
+    use super::*;
+
+    /// Of a host with the disk `8:1`, and with what else is at another entry.
+    fn concerns(other: Sight) -> Concerns {
+        let sights = [Sight::Source(Box::new(device(1))), other];
+        let candidates = sights.into_iter().enumerate().map(|(number, sight)| Candidate {
+            pool: "fast".parse().unwrap(),
+            entry: number.to_string(),
+            path: format!("/mnt/fast/{number}"),
+            sight,
+        });
+        Concerns::of(&Found { candidates: candidates.collect(), ..Found::default() })
+    }
+
+    fn news(number: Option<(u32, u32)>, is_change: bool, is_loop: bool) -> Announcement {
+        let number = number.map(|(major, minor)| DeviceNumber { major, minor });
+        Announcement { number, is_change, is_loop }
+    }
+
+    #[test]
+    fn what_happens_to_the_devices_of_volumes_and_whatever_may_become_one_concerns() {
+        let concerns = concerns(Sight::Unsuitable);
+
+        assert!(concerns.include(news(Some((8, 1)), true, false)));
+        assert!(concerns.include(news(None, true, true)));
+        // A symlink may lead to it from now on, or no longer.
+        assert!(concerns.include(news(Some((8, 2)), false, false)));
+    }
+
+    #[test]
+    fn files_that_others_attach_and_disks_that_they_write_to_do_not_concern() {
+        let concerns = concerns(Sight::Unsuitable);
+
+        assert!(!concerns.include(news(Some((7, 1)), false, true)));
+        assert!(!concerns.include(news(Some((7, 1)), true, true)));
+        assert!(!concerns.include(news(Some((8, 2)), true, false)));
+    }
+
+    #[test]
+    fn while_something_is_missing_or_nothing_was_seen_yet_any_device_concerns() {
+        let failed = Sight::Failed {
+            reason: crate::volume::HealthReason::ReadError,
+            message: String::new(),
+        };
+        let unreadable = Found {
+            unreadable: [("fast".parse().unwrap(), "EIO".to_owned())].into(),
+            ..Found::default()
+        };
+        let all = [Sight::Nothing, Sight::Untried, failed].map(concerns).into_iter();
+
+        for concerns in all.chain([Concerns::of(&unreadable), Concerns::default()]) {
+            assert!(concerns.include(news(Some((7, 1)), true, true)));
+        }
     }
 }

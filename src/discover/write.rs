@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::reconcile::Change;
@@ -11,9 +11,6 @@ use super::tell;
 use crate::health::{Prober, Round};
 use crate::inventory::{Error, Inventory, Version};
 use crate::volume::{Condition, LocalVolume, VolumeName};
-
-/// Writes under way at a time; a store takes many into one transaction.
-const AT_ONCE: usize = 64;
 
 /// What the writes need.
 pub(super) struct Writer<'a, I> {
@@ -27,26 +24,43 @@ impl<I: Inventory> Writer<'_, I> {
     /// these changes.
     pub(super) async fn write(
         &self,
-        changes: Vec<Change>,
+        mut changes: Vec<Change>,
         volumes: &[LocalVolume],
         versions: &BTreeMap<VolumeName, Version>,
     ) -> Result<bool, Error> {
+        self.probe_new(&mut changes).await;
         let before: BTreeMap<_, _> = volumes.iter().map(|volume| (&volume.name, volume)).collect();
+        let writes = changes.into_iter().map(|change| {
+            let old = before.get(change.volume()).copied();
+            let version = versions.get(change.volume()).copied().unwrap_or(Version(0));
+            self.write_one(change, old, version)
+        });
+        let writes: Vec<_> = writes.collect();
+        let mut written = stream::iter(writes).buffer_unordered(I::WRITES_AT_ONCE);
         let mut stale = false;
-        for changes in changes.chunks(AT_ONCE) {
-            let writes = changes.iter().map(|change| {
-                let old = before.get(change.volume()).copied();
-                let version = versions.get(change.volume()).copied().unwrap_or(Version(0));
-                self.write_one(change.clone(), old, version)
-            });
-            for written in join_all(writes).await {
-                match written {
-                    Err(Error::Conflict(_) | Error::NotFound(_) | Error::Exists(_)) => stale = true,
-                    result => result?,
-                }
+        while let Some(written) = written.next().await {
+            match written {
+                Err(Error::Conflict(_) | Error::NotFound(_) | Error::Exists(_)) => stale = true,
+                result => result?,
             }
         }
         Ok(stale)
+    }
+
+    /// Probes the volumes that are new: one is offered only if it can be read and written.
+    async fn probe_new(&self, changes: &mut [Change]) {
+        let mut new: Vec<_> = changes.iter_mut().filter_map(Change::new_volume).collect();
+        let probes: Vec<_> = new.iter().map(|volume| (&**volume, None)).collect();
+        let findings = self.prober.probe_all(&probes, self.round).await;
+        for (volume, finding) in new.iter_mut().zip(findings) {
+            let Some(finding) = finding else { continue };
+            volume.status.conditions.healthy = Condition {
+                status: finding.is_healthy(),
+                reason: finding.reason,
+                message: finding.message,
+                since: Timestamp::now(),
+            };
+        }
     }
 
     async fn write_one(
@@ -57,7 +71,7 @@ impl<I: Inventory> Writer<'_, I> {
     ) -> Result<(), Error> {
         match (change, old) {
             (Change::Add(volume), _) => {
-                let added = self.inventory.add(self.probed(*volume).await).await?;
+                let added = self.inventory.add(*volume).await?;
                 tell::appeared(&added.volume);
             }
             (Change::Status(name, status), Some(old)) => {
@@ -87,22 +101,17 @@ impl<I: Inventory> Writer<'_, I> {
         }
         Ok(())
     }
-
-    /// A new volume, offered only if it can be read and written.
-    async fn probed(&self, mut volume: LocalVolume) -> LocalVolume {
-        if let Some(finding) = self.prober.probe_in(&volume, None, self.round).await {
-            volume.status.conditions.healthy = Condition {
-                status: finding.is_healthy(),
-                reason: finding.reason,
-                message: finding.message,
-                since: Timestamp::now(),
-            };
-        }
-        volume
-    }
 }
 
 impl Change {
+    /// The volume that it adds.
+    fn new_volume(&mut self) -> Option<&mut LocalVolume> {
+        match self {
+            Self::Add(volume) => Some(volume),
+            _ => None,
+        }
+    }
+
     /// The volume that it is about.
     fn volume(&self) -> &VolumeName {
         match self {

@@ -18,9 +18,9 @@ use tokio::time::timeout;
 use crate::host::DeviceNumber;
 
 /// Calls at a time.
-const TURNS: usize = 16;
+pub(super) const TURNS: usize = 16;
 /// Overdue calls about one device that say that it is the device which hangs, rather than one place on it.
-const HANGS: usize = 4;
+pub(super) const HANGS: usize = 4;
 /// Overdue calls that may keep a thread; a quarter of the threads that a runtime has for blocking calls.
 const MOST_HANGING: usize = 128;
 
@@ -68,14 +68,14 @@ impl About {
 /// Makes the calls. Clones share the turns and what hangs.
 #[derive(Debug, Clone)]
 pub struct Attempts {
-    deadline: Duration,
+    pub(super) deadline: Duration,
     turns: Arc<Semaphore>,
-    hanging: Arc<Mutex<Hanging>>,
+    pub(super) hanging: Arc<Mutex<Hanging>>,
 }
 
 /// How many overdue calls are about what.
 #[derive(Debug, Default)]
-struct Hanging {
+pub(super) struct Hanging {
     paths: HashMap<PathBuf, usize>,
     devices: HashMap<DeviceNumber, usize>,
 }
@@ -149,7 +149,7 @@ impl Attempts {
 }
 
 impl Hanging {
-    fn allow(&self, about: &About) -> Result<(), Overdue> {
+    pub(super) fn allow(&self, about: &About) -> Result<(), Overdue> {
         let on_device = about.device.and_then(|device| self.devices.get(&device));
         match () {
             () if self.paths.contains_key(&about.path) => Err(Overdue::Still),
@@ -159,14 +159,14 @@ impl Hanging {
         }
     }
 
-    fn add(&mut self, about: &About) {
+    pub(super) fn add(&mut self, about: &About) {
         *self.paths.entry(about.path.clone()).or_default() += 1;
         if let Some(device) = about.device {
             *self.devices.entry(device).or_default() += 1;
         }
     }
 
-    fn remove(&mut self, about: &About) {
+    pub(super) fn remove(&mut self, about: &About) {
         take_one(&mut self.paths, &about.path);
         if let Some(device) = about.device {
             take_one(&mut self.devices, &device);
@@ -200,7 +200,7 @@ impl Drop for Ended {
 }
 
 /// What is behind the locks is whole after every statement, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

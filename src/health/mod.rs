@@ -5,6 +5,7 @@
 //! volumes, the CSI node service for the health of one.
 
 mod attempts;
+mod crew;
 mod look;
 mod round;
 mod storage;
@@ -70,20 +71,23 @@ impl Prober {
         self.attempts.run(about, look).await.unwrap_or_else(|overdue| hangs(volume, overdue))
     }
 
-    /// As [`Prober::probe`], in a round of many probes, of a volume on `device` where that is known. Absent where so many
-    /// others hang that this one was not probed, which says nothing about it.
-    pub async fn probe_in(
+    /// As [`Prober::probe`], in a round of probes, of volumes each with its device where that is known. The answers are in
+    /// the order of the volumes; absent where so many others hang that one was not probed, which says nothing about it.
+    pub async fn probe_all(
         &self,
-        volume: &LocalVolume,
-        device: Option<DeviceNumber>,
+        volumes: &[(&LocalVolume, Option<DeviceNumber>)],
         round: &Arc<Round>,
-    ) -> Option<Finding> {
-        let (probed, round) = (volume.clone(), Arc::clone(round));
-        let about = About::path(&volume.status.path).on(device);
-        match self.attempts.run(about, move || look::at(&probed, &round)).await {
+    ) -> Vec<Option<Finding>> {
+        let probes = volumes.iter().map(|(volume, device)| {
+            let (probed, round) = ((*volume).clone(), Arc::clone(round));
+            (About::path(&volume.status.path).on(*device), move || look::at(&probed, &round))
+        });
+        let answers = self.attempts.run_all(probes.collect()).await;
+        let findings = volumes.iter().zip(answers).map(|((volume, _), answer)| match answer {
             Err(Overdue::TooMany) => None,
             answer => Some(answer.unwrap_or_else(|overdue| hangs(volume, overdue))),
-        }
+        });
+        findings.collect()
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::missing_panics_doc, reason = "that is what a check is for")]
 
 use super::device::sysfs;
-use super::wake::is_about_block_device;
+use super::wake::Announcement;
 
 /// What a device says of itself, and the kernel of devices that come and go. A disk's vendor, or whoever made a USB stick,
 /// writes serial numbers and names.
@@ -11,5 +11,5 @@ pub fn devices(data: &[u8]) {
     let pairs = data.split(|byte| *byte == 0);
     let says =
         pairs.filter(|pair| pair.starts_with(b"SUBSYSTEM=")).any(|pair| &pair[10..] == b"block");
-    assert_eq!(is_about_block_device(data), says);
+    assert_eq!(Announcement::read(data).is_some(), says);
 }

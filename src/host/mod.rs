@@ -11,6 +11,7 @@ pub mod device;
 pub mod format;
 #[cfg(test)]
 pub(crate) mod fuse;
+pub mod glimpse;
 pub mod grow;
 #[cfg(test)]
 pub(crate) mod hanging;

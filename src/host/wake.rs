@@ -3,6 +3,8 @@
 //! None of them says what has changed in a way that could be trusted (queues overflow, names are reused); they say that
 //! it is time to look again.
 
+mod devices;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -10,14 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::{Errno, Error, Result};
+pub use devices::{Announcement, DeviceChanges};
 
-/// A source of events that a runtime can wait for. Only what is defined here can be one.
+/// A source of events that a runtime can wait for. Only what is defined in this module can be one.
 pub trait Changes: owner::Owner {
     /// What it is ready for when something has changed.
     const INTEREST: Interest;
@@ -30,7 +31,7 @@ mod owner {
 
 /// Registers `source` with the runtime that this is called in.
 pub fn register<T: Changes>(source: T) -> Result<AsyncFd<T>> {
-    // SAFETY: only types of this file are an `Owner`. Each keeps its descriptor in a private field of a type that closes
+    // SAFETY: only types of this module are an `Owner`. Each keeps its descriptor in a private field of a type that closes
     // it when it is dropped, and nothing here replaces it.
     let registered = unsafe { AsyncFd::register_with_interest(source, T::INTEREST) };
     registered
@@ -178,71 +179,19 @@ impl Changes for DirectoryChanges {
     const INTEREST: Interest = Interest::READABLE;
 }
 
-/// The kernel's announcements of devices, readable when one came (netlink(7), `NETLINK_KOBJECT_UEVENT`).
-#[derive(Debug)]
-pub struct DeviceChanges(OwnedFd);
-
-impl DeviceChanges {
-    /// Begins to listen. A network namespace of a user namespace hears nothing.
-    pub fn open() -> Result<Self> {
-        const KERNEL: u32 = 1;
-        let name = Path::new("netlink(KOBJECT_UEVENT)");
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (family, kind) = (AddressFamily::NETLINK, SocketType::DGRAM);
-        let socket = rustix::net::socket_with(family, kind, flags, Some(KOBJECT_UEVENT))
-            .map_err(Error::of("socket", name))?;
-        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, KERNEL))
-            .map_err(Error::of("bind", name))?;
-        Ok(Self(socket))
-    }
-
-    /// Takes every announcement that has come; whether one of them was about a block device, or some were lost.
-    pub fn drain(&self) -> bool {
-        let mut buffer = vec![0; 16 << 10];
-        let mut concerns = false;
-        loop {
-            match rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::empty()) {
-                Ok((read, _)) => concerns |= is_about_block_device(&buffer[..read]),
-                Err(Errno::NOBUFS) => concerns = true,
-                Err(Errno::INTR) => {}
-                Err(_) => return concerns,
-            }
-        }
-    }
-}
-
-impl AsRawFd for DeviceChanges {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl owner::Owner for DeviceChanges {}
-
-impl Changes for DeviceChanges {
-    const INTEREST: Interest = Interest::READABLE;
-}
-
-/// An announcement is a header and then `KEY=VALUE`, each ended by a NUL.
-pub(super) fn is_about_block_device(announcement: &[u8]) -> bool {
-    announcement.split(|byte| *byte == 0).any(|pair| pair == b"SUBSYSTEM=block")
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::fd::BorrowedFd;
 
-    use proptest::prelude::*;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-    use super::super::loopback::LoopDevice;
     use super::super::mount::fixture::{scratch, tmpfs};
     use super::super::namespace::isolated;
     use super::*;
 
     /// Waits until `source` is ready; fails after a minute.
-    fn wait(source: &impl AsRawFd, flags: PollFlags) {
+    pub(super) fn wait(source: &impl AsRawFd, flags: PollFlags) {
         // SAFETY: the descriptor belongs to `source`, which outlives the borrow.
         let descriptor = unsafe { BorrowedFd::borrow_raw(source.as_raw_fd()) };
         let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -292,22 +241,6 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_changes_is_told() {
-        let changes = DeviceChanges::open().unwrap();
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(1 << 20).unwrap();
-
-        let _device = LoopDevice::attach(&file).unwrap();
-
-        loop {
-            wait(&changes, PollFlags::IN);
-            if changes.drain() {
-                break;
-            }
-        }
-    }
-
-    #[test]
     fn a_queue_that_overflows_tells_and_goes_on_telling() {
         let directory = tempfile::tempdir().unwrap();
         let (changes, watches) = DirectoryChanges::open().unwrap();
@@ -325,40 +258,5 @@ mod tests {
         fs::write(directory.path().join("after"), "").unwrap();
 
         wait(&changes, PollFlags::IN);
-    }
-
-    #[test]
-    fn announcements_that_were_lost_may_have_been_about_a_block_device() {
-        let changes = DeviceChanges::open().unwrap();
-        rustix::net::sockopt::set_socket_recv_buffer_size(&changes.0, 1).unwrap();
-        for _ in 0..1000 {
-            fs::write("/sys/class/mem/null/uevent", "change").unwrap();
-        }
-
-        assert!(changes.drain());
-    }
-
-    #[test]
-    fn announcements_of_other_subsystems_do_not_concern() {
-        assert!(is_about_block_device(b"add@/devices/x\0ACTION=add\0SUBSYSTEM=block\0"));
-        assert!(!is_about_block_device(b"add@/devices/x\0SUBSYSTEM=net\0INTERFACE=block\0"));
-    }
-
-    proptest! {
-        #[test]
-        fn an_announcement_is_about_a_block_device_exactly_when_it_says_so(
-            before in proptest::collection::vec(any::<u8>(), 0..60),
-            after in proptest::collection::vec(any::<u8>(), 0..60),
-        ) {
-            let pair = b"SUBSYSTEM=block".as_slice();
-            let said = |parts: &[&[u8]]| is_about_block_device(&parts.concat());
-
-            prop_assert!(said(&[&before, b"\0", pair, b"\0", &after]));
-            // Within another pair the bytes say nothing.
-            let others = said(&[&before]) || said(&[&after]);
-            for (left, right) in [(b"x", b"\0"), (b"\0", b"x")] {
-                prop_assert_eq!(said(&[&before, left, pair, right, &after]), others);
-            }
-        }
     }
 }

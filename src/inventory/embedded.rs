@@ -221,6 +221,9 @@ impl Drop for Running {
 }
 
 impl Inventory for Embedded {
+    /// As many as one transaction takes.
+    const WRITES_AT_ONCE: usize = QUEUE;
+
     async fn list(&self) -> Result<Vec<Recorded>, Error> {
         Ok(self.running.memory.list())
     }

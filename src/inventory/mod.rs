@@ -102,6 +102,9 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// Every change is durable when its future is ready. A future that is dropped may still have changed the store.
 pub trait Inventory: Clone + Send + Sync + 'static {
+    /// How many changes one caller may have under way at a time.
+    const WRITES_AT_ONCE: usize = 64;
+
     /// Every volume, in the order of names.
     fn list(&self) -> impl Future<Output = Result<Vec<Recorded>, Error>> + Send;
 

@@ -16,13 +16,13 @@ use crate::volume::{Bytes, FilesystemIdentity, Fingerprint, Place};
 /// overlay) the kernel invents one that may end with the mount.
 const LASTING: [&str; 3] = ["btrfs", "bcachefs", "ubifs"];
 
-/// The facts of the directory `descriptor`.
+/// The facts of the directory `descriptor`, and the mount that it lies on.
 pub(super) fn of_directory(
     descriptor: BorrowedFd<'_>,
     path: &Path,
     node: &Node,
     mounts: Mounts<'_>,
-) -> Result<Facts, Error> {
+) -> Result<(Facts, Mount), Error> {
     let (mount, root) = place(descriptor, path, node, mounts)?;
     let filesystem = identify::filesystem(descriptor, path)?;
     let identity = identity(descriptor, path, &mount, &filesystem)?;
@@ -41,7 +41,7 @@ pub(super) fn of_directory(
         disk: beneath.disk,
         attached: node.is_mount_root,
     };
-    Ok(Facts {
+    let facts = Facts {
         device: mount.device,
         root,
         place,
@@ -49,7 +49,8 @@ pub(super) fn of_directory(
         size: Bytes(filesystem.size),
         fs_type: Some(identity.fs_type.clone()),
         fingerprint: Fingerprint::Directory { filesystem: identity, inode: node.inode, born },
-    })
+    };
+    Ok((facts, mount.into_owned()))
 }
 
 /// Where the directory `descriptor` lies.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::host;
 use crate::host::identify::Kind;
-use crate::host::mountinfo::MountTable;
+use crate::host::mountinfo::{Mount, MountTable};
 use crate::volume::{Bytes, Fingerprint, LocalVolume, Place, VolumeName};
 
 /// What stands at a path, held open.
@@ -20,6 +20,7 @@ pub struct Source {
     descriptor: OwnedFd,
     path: PathBuf,
     facts: Facts,
+    mount: Option<Mount>,
 }
 
 /// What the kernel says of a source.
@@ -124,13 +125,16 @@ impl Source {
             _ => error.into(),
         })?;
         let node = host::identify::node(descriptor.as_fd(), path)?;
-        let facts = match node.kind {
+        let (facts, mount) = match node.kind {
             _ if node.is_deleted => return Err(Error::Missing { path: path.to_owned() }),
-            Kind::Directory => facts::of_directory(descriptor.as_fd(), path, &node, mounts)?,
-            Kind::BlockDevice => facts::of_device(descriptor.as_fd(), path, &node, mounts)?,
+            Kind::Directory => {
+                let found = facts::of_directory(descriptor.as_fd(), path, &node, mounts)?;
+                (found.0, Some(found.1))
+            }
+            Kind::BlockDevice => (facts::of_device(descriptor.as_fd(), path, &node, mounts)?, None),
             Kind::Other => return Err(Error::Unsuitable { path: path.to_owned() }),
         };
-        Ok(Self { descriptor, path: path.to_owned(), facts })
+        Ok(Self { descriptor, path: path.to_owned(), facts, mount })
     }
 
     /// Opens the source of `volume`; fails closed unless it is the recorded one.
@@ -160,6 +164,11 @@ impl Source {
     /// What the kernel said when it was opened.
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// The mount that a directory lies on, as the table has it; absent for a device.
+    pub fn mount(&self) -> Option<&Mount> {
+        self.mount.as_ref()
     }
 
     /// The path by which it was opened; for messages only.

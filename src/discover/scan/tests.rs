@@ -2,9 +2,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::super::found::Defect;
 use super::*;
 use crate::discover::reconcile::{World, reconcile};
+use crate::host::mount::fixture::{bind, scratch, unmount};
+use crate::host::namespace::isolated;
 use crate::volume::fixture;
 
 /// The pool `fast` with everything in the directory `path`.
@@ -17,7 +21,18 @@ fn pools(path: &Path) -> Pools {
 }
 
 async fn scanned(attempts: &Attempts, pools: &Pools, recorded: &[LocalVolume]) -> Found {
-    scan(attempts, HostNamespace::default(), pools, recorded, &BTreeMap::new()).await.unwrap().found
+    scanned_again(attempts, pools, recorded, BTreeMap::new(), &mut Memory::default()).await
+}
+
+async fn scanned_again(
+    attempts: &Attempts,
+    pools: &Pools,
+    recorded: &[LocalVolume],
+    depths: BTreeMap<Vec<u8>, Depth>,
+    memory: &mut Memory,
+) -> Found {
+    let host = HostNamespace::default();
+    scan(attempts, host, pools, recorded, depths, memory).await.unwrap().found
 }
 
 #[tokio::test]
@@ -137,9 +152,96 @@ async fn a_scan_of_what_is_settled_looks_into_nothing() {
     let Sight::Source(seen) = &first.candidates[0].sight else { panic!("{first:?}") };
     let settled = BTreeMap::from([(seen.facts.fingerprint.identity(), Depth::None)]);
 
-    let again =
-        scan(&attempts, HostNamespace::default(), &pools, &[], &settled).await.unwrap().found;
+    let again = scanned_again(&attempts, &pools, &[], settled, &mut Memory::default()).await;
 
     let Sight::Source(seen) = &again.candidates[0].sight else { panic!("{again:?}") };
     assert_eq!((seen.contents.clone(), seen.root.clone()), (None, None));
+}
+
+/// A directory that nobody has changed for long.
+const OLD: &str = "/usr/share";
+
+/// Runs `act` with pools over a directory in which `v1` is a mount of [`OLD`].
+fn with_an_old_mount(act: impl AsyncFnOnce(&Path, &Pools) + Send) {
+    isolated(|| {
+        let (_guard, base) = scratch();
+        fs::create_dir_all(base.join("pool/v1")).unwrap();
+        bind(Path::new(OLD), &base.join("pool/v1"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(act(&base, &pools(&base.join("pool"))));
+        unmount(&base.join("pool/v1"));
+    });
+}
+
+#[test]
+fn of_an_entry_that_looks_as_it_did_nothing_more_is_asked() {
+    with_an_old_mount(async |base, pools| {
+        let (attempts, mut memory) = (Attempts::new(Duration::from_mins(1)), Memory::default());
+        let path = base.join("pool/v1").to_str().unwrap().to_owned();
+        let mut looks = Vec::new();
+        for _ in 0..2 {
+            let found = scanned_again(&attempts, pools, &[], BTreeMap::new(), &mut memory).await;
+            let Sight::Source(seen) = &found.candidates[0].sight else { panic!("{found:?}") };
+            looks.push((memory.of(&path).unwrap(), seen.clone()));
+        }
+
+        let [(first, seen), (again, seen_again)] = &looks[..] else { panic!() };
+        assert!(Arc::ptr_eq(first, again));
+        assert_eq!(format!("{seen:?}"), format!("{seen_again:?}"));
+        assert!(seen.contents.is_some() && seen.root.is_some());
+    });
+}
+
+#[test]
+fn an_entry_that_was_mounted_anew_is_looked_at_anew() {
+    with_an_old_mount(async |base, pools| {
+        let (attempts, mut memory) = (Attempts::new(Duration::from_mins(1)), Memory::default());
+        let path = base.join("pool/v1");
+        let mut looks = Vec::new();
+        for anew in [false, true, true] {
+            if anew {
+                unmount(&path);
+                bind(Path::new(OLD), &path);
+            }
+            scanned_again(&attempts, pools, &[], BTreeMap::new(), &mut memory).await;
+            looks.push(memory.of(path.to_str().unwrap()).unwrap());
+        }
+
+        assert!(!Arc::ptr_eq(&looks[0], &looks[1]) && !Arc::ptr_eq(&looks[1], &looks[2]));
+    });
+}
+
+#[test]
+fn what_is_remembered_of_the_contents_is_told_to_whoever_asks_for_them_and_to_nobody_else() {
+    with_an_old_mount(async |_, pools| {
+        let (attempts, mut memory) = (Attempts::new(Duration::from_mins(1)), Memory::default());
+        let first = scanned_again(&attempts, pools, &[], BTreeMap::new(), &mut memory).await;
+        let Sight::Source(seen) = &first.candidates[0].sight else { panic!("{first:?}") };
+        let identity = seen.facts.fingerprint.identity();
+
+        let mut contents = Vec::new();
+        for depth in [Depth::None, Depth::Glance, Depth::None, Depth::Search] {
+            let depths = BTreeMap::from([(identity.clone(), depth)]);
+            let found = scanned_again(&attempts, pools, &[], depths, &mut memory).await;
+            let Sight::Source(seen) = &found.candidates[0].sight else { panic!("{found:?}") };
+            contents.push(seen.contents.is_some() && seen.root.is_some());
+        }
+
+        assert_eq!(contents, [false, true, false, true]);
+    });
+}
+
+#[test]
+fn what_has_just_changed_and_what_a_symlink_leads_to_is_not_remembered() {
+    with_an_old_mount(async |base, pools| {
+        let (attempts, mut memory) = (Attempts::new(Duration::from_mins(1)), Memory::default());
+        fs::create_dir(base.join("pool/new")).unwrap();
+        std::os::unix::fs::symlink(OLD, base.join("pool/link")).unwrap();
+
+        scanned_again(&attempts, pools, &[], BTreeMap::new(), &mut memory).await;
+
+        let known = |entry: &str| memory.of(base.join("pool").join(entry).to_str().unwrap());
+        assert!(known("v1").is_some());
+        assert!(known("new").is_none() && known("link").is_none());
+    });
 }
