@@ -225,8 +225,9 @@ impl<I: Inventory> Discovery<I> {
         if thorough {
             known.memory.forget();
         }
-        let (depths, memory) = (depths.collect(), &mut known.memory);
-        let scan = scan(&self.attempts, self.host, pools, &volumes, depths, memory).await?;
+        let depths = depths.collect();
+        let before = scan::Known { host: self.host, pools, recorded: &volumes, depths };
+        let scan = scan(&self.attempts, before, &mut known.memory).await?;
         known.concerns = Concerns::of(&scan.found);
         let round = Arc::new(Round::new(Arc::clone(&scan.mounts)));
         let findings = self.probe(&volumes, &scan, &round, thorough).await;

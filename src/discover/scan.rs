@@ -49,17 +49,23 @@ async fn host_table(attempts: &Attempts, host: HostNamespace) -> Result<Option<M
     read.map_err(Error::Overdue)?.map_err(Error::MountTable)
 }
 
-/// Scans `pools`, and the paths of the `recorded` volumes that no pool selects. `depths` says by the identities of
-/// sources how closely their contents are looked at; any other is searched. Of what looks as it is remembered nothing more
-/// is asked.
+/// What is known before a scan.
+pub(super) struct Known<'a> {
+    pub(super) host: HostNamespace,
+    pub(super) pools: &'a Pools,
+    pub(super) recorded: &'a [LocalVolume],
+    /// How closely it is looked at what sources hold, by their identities; any other is searched.
+    pub(super) depths: BTreeMap<Vec<u8>, Depth>,
+}
+
+/// Scans the pools, and the paths of the recorded volumes that no pool selects. Of what looks as it is remembered nothing
+/// more is asked.
 pub(super) async fn scan(
     attempts: &Attempts,
-    host: HostNamespace,
-    pools: &Pools,
-    recorded: &[LocalVolume],
-    depths: BTreeMap<Vec<u8>, Depth>,
+    known: Known<'_>,
     memory: &mut Memory,
 ) -> Result<Scan, Error> {
+    let Known { host, pools, recorded, depths } = known;
     let mounts = Arc::new(mount_table(attempts).await?);
     let around = Arc::new(Surroundings { mounts: Arc::clone(&mounts), depths });
     let mut found = Found::default();

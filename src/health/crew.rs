@@ -185,9 +185,11 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Crew<T, F> {
             self.answer(state, call, Err(Overdue::Now(self.deadline)));
         }
         // No thread was to be had for as long as a call may take.
-        while starved && at_work == 0 && state.waiting.len() > 0 {
-            let rest = state.waiting.next();
-            rest.into_iter().for_each(|(call, _)| self.answer(state, call, Err(Overdue::TooMany)));
+        while starved
+            && at_work == 0
+            && let Some((call, _)) = state.waiting.next()
+        {
+            self.answer(state, call, Err(Overdue::TooMany));
         }
         self.help(state, (slow + FIRST).min(TURNS).saturating_sub(at_work));
         let is_work_left = state.waiting.len() > 0;

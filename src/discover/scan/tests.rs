@@ -31,8 +31,8 @@ async fn scanned_again(
     depths: BTreeMap<Vec<u8>, Depth>,
     memory: &mut Memory,
 ) -> Found {
-    let host = HostNamespace::default();
-    scan(attempts, host, pools, recorded, depths, memory).await.unwrap().found
+    let known = Known { host: HostNamespace::default(), pools, recorded, depths };
+    scan(attempts, known, memory).await.unwrap().found
 }
 
 #[tokio::test]
