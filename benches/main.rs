@@ -10,6 +10,7 @@
     reason = "a benchmark panics where something is not as it must be, and is no library"
 )]
 
+mod clean;
 mod discovery;
 mod plot;
 mod raw;
@@ -29,11 +30,12 @@ use report::Report;
 /// A part by its name.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("rpc", rpc::run),
     ("discovery", discovery::run),
     ("recycling", recycling::run),
     ("start", start::run),
+    ("clean", clean::run),
 ];
 
 fn main() -> ExitCode {
