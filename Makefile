@@ -95,8 +95,8 @@ prove: ## Every rule under fault and attack, in full (hours); make prove PARTS="
 	@tools/need cargo cc c++ go linux root mkfs.ext4 mkfs.xfs mkswap sfdisk pkg-config libseccomp busybox ip nft conntrack openssl qemu dmsetup cargo-deny
 	tests/prove $(PARTS)
 
-bench: $(if $(filter cluster,$(PARTS)),$(if $(BERTH_CLUSTER_STATE),,image)) ## Measure calls, discovery, recycling and start, beside the bare system calls; make bench PARTS=rpc for one part, PARTS=cluster for a real Kubernetes
-	@tools/need cargo cc linux root $(if $(filter cluster,$(PARTS)),go)
+bench: $(if $(filter cluster,$(PARTS)),$(if $(BERTH_CLUSTER_STATE),,image)) ## Measure calls, discovery, recycling, wipes, start and scale, beside the bare system calls; make bench PARTS=rpc for one part, PARTS=cluster for a real Kubernetes
+	@tools/need cargo cc linux root mkfs.ext4 mkfs.xfs $(if $(filter cluster,$(PARTS)),go)
 	$(CARGO) bench --quiet --locked --bench bench -- $(PARTS)
 
 docs: ## Build the API documentation: target/doc/berth/index.html

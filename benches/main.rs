@@ -10,6 +10,7 @@
     reason = "a benchmark panics where something is not as it must be, and is no library"
 )]
 
+mod clean;
 mod cluster;
 mod discovery;
 mod plot;
@@ -33,11 +34,12 @@ type Part = (&'static str, fn(&mut Report));
 /// What runs only if it is named: it needs more than a machine.
 const ASKED: [&str; 1] = ["cluster"];
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("rpc", rpc::run),
     ("discovery", discovery::run),
     ("recycling", recycling::run),
     ("start", start::run),
+    ("clean", clean::run),
     ("cluster", cluster::run),
 ];
 

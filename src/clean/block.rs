@@ -43,11 +43,13 @@ impl Target<'_> {
         self.each_step(|offset, length| Ok(wipe::zero(self.device, self.path, offset, length)?))
     }
 
-    /// Overwrites every block with random data `passes` times, then with zeros.
+    /// Overwrites every block with random data `passes` times, then with zeros. While the device writes one piece, the next
+    /// is made.
     pub(super) fn shred(&self, passes: u32) -> Result<(), Error> {
         let mut noise = wipe::Noise::new()?;
         let mut buffer = vec![0; NOISE];
         for _ in 0..passes {
+            let mut behind = (0, 0);
             self.each_step(|offset, length| {
                 let mut written = 0;
                 while written < length {
@@ -55,8 +57,14 @@ impl Target<'_> {
                     // The remainder is at most the buffer's length, which a usize holds.
                     let most = usize::try_from(length - written).unwrap_or(NOISE).min(NOISE);
                     noise.fill(&mut buffer[..most]);
-                    wipe::overwrite(self.device, self.path, offset + written, &buffer[..most])?;
-                    written += u64::try_from(most).unwrap_or(length);
+                    let at = offset + written;
+                    wipe::overwrite(self.device, self.path, at, &buffer[..most])?;
+                    let most = u64::try_from(most).unwrap_or(length);
+                    let (before, bytes) = std::mem::replace(&mut behind, (at, most));
+                    if bytes > 0 {
+                        wipe::wait(self.device, self.path, before, bytes)?;
+                    }
+                    written += most;
                 }
                 Ok(())
             })?;

@@ -34,6 +34,31 @@ pub(super) fn require_unused(
     host: HostNamespace,
 ) -> Result<(), Error> {
     require_unpublished(volume)?;
+    let (mut by, tables) = mounts(volume, source, host)?;
+    by.extend(holders(source, &tables)?);
+    require_none(by)
+}
+
+/// As [`require_unused`], of what mount tables say alone, which is a small part of the work.
+pub(super) fn require_unmounted(
+    volume: &LocalVolume,
+    source: &Source,
+    host: HostNamespace,
+) -> Result<(), Error> {
+    require_unpublished(volume)?;
+    require_none(mounts(volume, source, host)?.0)
+}
+
+fn require_none(by: BTreeSet<String>) -> Result<(), Error> {
+    if by.is_empty() { Ok(()) } else { Err(Error::InUse { by: by.into_iter().collect() }) }
+}
+
+/// The mounts of the volume and within it that count, and the tables by which that is known.
+fn mounts(
+    volume: &LocalVolume,
+    source: &Source,
+    host: HostNamespace,
+) -> Result<(BTreeSet<String>, Vec<(PathBuf, MountTable)>), Error> {
     let facts = source.facts();
     let mut by = BTreeSet::new();
     let table = MountTable::read()?;
@@ -54,15 +79,14 @@ pub(super) fn require_unused(
         }
     }
     tables.extend(own_namespace().map(|namespace| (namespace, table)));
-    by.extend(holders(source, &tables)?);
-    if by.is_empty() { Ok(()) } else { Err(Error::InUse { by: by.into_iter().collect() }) }
+    Ok((by, tables))
 }
 
 /// Who has the volume open.
 fn holders(source: &Source, tables: &holder::Tables) -> Result<Vec<String>, Error> {
     if source.is_device() {
         let devices = holder::with_partitions(source.facts().device);
-        return Ok(holder::of(Sought::Devices(&devices), tables));
+        return Ok(holder::of(Sought::Devices(&devices), tables)?);
     }
     let root = Directory::open(source.as_fd(), source.path())?;
     let mut stay = vec![root.id()];
@@ -70,7 +94,7 @@ fn holders(source: &Source, tables: &holder::Tables) -> Result<Vec<String>, Erro
         // What else may be in its place is removed.
         stay.extend(root.enter(LOST_AND_FOUND).ok().map(|kept| kept.id()));
     }
-    Ok(holder::of(Sought::Directories(&stay), tables))
+    Ok(holder::of(Sought::Directories(&stay), tables)?)
 }
 
 /// [`Error::InUse`] if the volume is recorded to be anywhere for its tenant: then nothing else has to be looked at.

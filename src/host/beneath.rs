@@ -44,6 +44,8 @@ pub struct Entry {
     pub name: CString,
     /// Whether it is a directory, as far as the directory says.
     pub is_directory: bool,
+    /// The number of its inode, as far as the directory says.
+    pub inode: u64,
 }
 
 /// What stays at the root of an ext2, ext3 or ext4 file system, empty: fsck(8) wants it there.
@@ -122,10 +124,10 @@ impl Directory {
             .map_err(Error::of::<Errno>("chmod", &path))
     }
 
-    /// Begins to list what the directory holds.
-    pub fn list(&self) -> Result<Listing> {
-        let again = Self::open(self.descriptor.as_fd(), &self.path)?;
-        Ok(Listing { directory: again, buffer: vec![MaybeUninit::uninit(); BATCH] })
+    /// Begins to list what the directory holds. One list at a time: the place in it is the descriptor's.
+    pub fn list(&self) -> Result<Listing<'_>> {
+        let listing = Listing { directory: self, buffer: vec![MaybeUninit::uninit(); BATCH] };
+        listing.rewind().map(|()| listing)
     }
 
     /// Something that the directory holds, by its path; absent where it is empty. With `lost_and_found` an empty
@@ -244,16 +246,16 @@ impl Directory {
 ///
 /// What is added or removed meanwhile may or may not be in it; what is there from one [`Listing::rewind`] to the end is.
 #[derive(Debug)]
-pub struct Listing {
-    directory: Directory,
+pub struct Listing<'a> {
+    directory: &'a Directory,
     buffer: Vec<MaybeUninit<u8>>,
 }
 
-impl Listing {
+impl Listing<'_> {
     /// The next entries, `.` and `..` aside; none at the end.
     pub fn next_batch(&mut self) -> Result<Vec<Entry>> {
         // The place in the list is the descriptor's; the kernel fills the buffer anew each time that it was read up.
-        let directory = &self.directory;
+        let directory = self.directory;
         let mut raw = RawDir::new(&directory.descriptor, &mut self.buffer);
         let mut entries = Vec::new();
         while let Some(entry) = raw.next() {
@@ -263,7 +265,8 @@ impl Listing {
                     FileType::Unknown => directory.is_directory(entry.file_name()),
                     kind => kind.is_dir(),
                 };
-                entries.push(Entry { name: entry.file_name().to_owned(), is_directory });
+                let (name, inode) = (entry.file_name().to_owned(), entry.ino());
+                entries.push(Entry { name, is_directory, inode });
             }
             if !entries.is_empty() && raw.is_buffer_empty() {
                 break;
@@ -273,8 +276,8 @@ impl Listing {
     }
 
     /// Begins again from the start.
-    pub fn rewind(&mut self) -> Result<()> {
-        let Directory { descriptor, path, .. } = &self.directory;
+    pub fn rewind(&self) -> Result<()> {
+        let Directory { descriptor, path, .. } = self.directory;
         seek(descriptor, SeekFrom::Start(0)).map(drop).map_err(Error::of::<Errno>("lseek", path))
     }
 }

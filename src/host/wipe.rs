@@ -1,12 +1,13 @@
 //! Discard, zero and overwrite ranges of a block device.
 
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::libc;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
 use super::{Errno, Error, Result};
 
@@ -48,10 +49,39 @@ pub fn zero(device: &File, name: &Path, offset: u64, length: u64) -> Result<()> 
     zeroed.map(drop).map_err(Error::of_nix("ioctl(BLKZEROOUT)", name))
 }
 
-/// Writes `bytes` to an open device at `offset` and waits until they are there.
+/// Writes `bytes` to an open device at `offset` and has the kernel begin to move them there, without waiting for that:
+/// meanwhile the next ones can be made. [`wait`] waits, and [`settle`] makes them durable.
 pub fn overwrite(device: &File, name: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
     device.write_all_at(bytes, offset).map_err(Error::of_io("pwrite", name))?;
-    device.sync_data().map_err(Error::of_io("fdatasync", name))
+    let length = u64::try_from(bytes.len()).unwrap_or_default();
+    sync_range(device, name, (offset, length), libc::SYNC_FILE_RANGE_WRITE)
+}
+
+/// Waits until a range that was overwritten has been moved to the device, and has the kernel keep none of it in memory,
+/// where it would take the place of what others read.
+pub fn wait(device: &File, name: &Path, offset: u64, length: u64) -> Result<()> {
+    let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    sync_range(device, name, (offset, length), all)?;
+    // No more than advice.
+    let _ = fadvise(device, offset, NonZeroU64::new(length), Advice::DontNeed);
+    Ok(())
+}
+
+/// sync_file_range(2): of data only, and no word to the device to make it durable.
+fn sync_range(
+    device: &File,
+    name: &Path,
+    (offset, length): (u64, u64),
+    how: libc::c_uint,
+) -> Result<()> {
+    let [offset, length] = [offset, length].map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+    // SAFETY: the call takes integers only; the descriptor is open.
+    match unsafe { libc::sync_file_range(device.as_raw_fd(), offset, length, how) } {
+        0 => Ok(()),
+        _ => Err(Error::of_io("sync_file_range", name)(std::io::Error::last_os_error())),
+    }
 }
 
 /// Makes everything that was written durable, and forgets what the kernel keeps of the device in memory, so that

@@ -137,7 +137,7 @@ impl Drop for Host {
 /// Makes a file system on a device.
 pub fn make_filesystem(fs_type: &str, device: &Path) {
     let mut command = Command::new(format!("mkfs.{fs_type}"));
-    command.arg(if fs_type == "xfs" { "-f" } else { "-F" }).arg("-q").arg(device);
+    command.arg(if fs_type.starts_with("ext") { "-F" } else { "-f" }).arg("-q").arg(device);
     run(&mut command);
 }
 

@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::host::attributes;
+use crate::host::mount::fixture::{scratch, tmpfs, unmount};
+use crate::host::namespace::isolated;
 
 fn open(path: &Path) -> Directory {
     Directory::open(fs::File::open(path).unwrap().as_fd(), path).unwrap()
 }
 
 fn emptied(path: &Path) -> Result<(), Error> {
-    empty(&open(path), false, &Progress::default())
+    empty(&open(path), false, 2, &Progress::default())
 }
 
 fn count(path: &Path) -> usize {
@@ -104,7 +106,7 @@ fn a_tree_of_ten_thousand_levels_goes_with_few_descriptors() {
     }
     let progress = Progress::default();
 
-    empty(&root, false, &progress).unwrap();
+    empty(&root, false, 2, &progress).unwrap();
 
     assert_eq!(count(place.path()), 0);
     assert!(progress.so_far().0 >= 20_000);
@@ -131,7 +133,7 @@ fn a_wipe_that_is_told_to_stop_stops_and_can_be_begun_again() {
     let progress = Progress::default();
     progress.stop();
 
-    assert!(matches!(empty(&open(place.path()), false, &progress), Err(Error::Interrupted)));
+    assert!(matches!(empty(&open(place.path()), false, 2, &progress), Err(Error::Interrupted)));
     assert_eq!(count(place.path()), 10);
     emptied(place.path()).unwrap();
 }
@@ -173,4 +175,49 @@ fn nothing_outside_changes_while_another_process_swaps_directories_for_symlinks(
 
     assert_eq!((count(&outside), count(&outside.join("deep"))), (51, 50));
     emptied(&root).unwrap();
+}
+
+/// Two threads meet the same directories above, and each moves some to the root while the other does.
+#[test]
+fn many_trees_beyond_the_deepest_go_that_two_threads_meet_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    let levels = "d/".repeat(3 * DEEPEST);
+    for tree in 0..40 {
+        let deep = place.path().join(tree.to_string()).join(&levels);
+        fs::create_dir_all(&deep).unwrap();
+        for file in 0..40 {
+            fs::write(deep.join(file.to_string()), "").unwrap();
+        }
+    }
+    let progress = Progress::default();
+
+    empty(&open(place.path()), false, 2, &progress).unwrap();
+
+    assert_eq!(count(place.path()), 0);
+    assert_eq!(progress.so_far().0, 40 * (1 + 3 * DEEPEST as u64 + 40));
+}
+
+#[test]
+fn a_mount_that_one_of_two_threads_meets_ends_the_work_of_both_and_is_said() {
+    isolated(|| {
+        let (_base, base) = scratch();
+        let root = base.join("volume");
+        for number in 0..100 {
+            fs::create_dir_all(root.join(format!("{number}/within"))).unwrap();
+        }
+        let mounted = root.join("57/within/mounted");
+        tmpfs(&mounted);
+        fs::write(mounted.join("kept"), "another's").unwrap();
+
+        let refused = emptied(&root).unwrap_err();
+
+        assert!(
+            matches!(&refused, Error::InUse { by } if by[0].contains("57/within")),
+            "{refused}"
+        );
+        assert_eq!(count(&mounted), 1);
+        unmount(&mounted);
+        emptied(&root).unwrap();
+        assert_eq!(count(&root), 0);
+    });
 }

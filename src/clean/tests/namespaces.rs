@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::super::{Error, wipe};
 use super::directories::entries;
 use super::world::{World, in_world};
 use crate::host::mount::fixture::{Disk, mount, share, tmpfs};
@@ -216,5 +217,24 @@ fn a_disk_that_another_namespace_keeps_mounted_is_not_taken_from_its_place_for_a
         other.end();
         world.cleaned(&name).await;
         assert_eq!(entries(&path), ["lost+found"]);
+    });
+}
+
+#[test]
+fn who_has_a_volume_open_is_looked_for_before_it_is_touched_and_then_before_anything_is_recorded() {
+    in_world(async |world| {
+        let (path, name) = volume(world, CleanMethod::Delete).await;
+        let script = format!("exec 3< {}; echo ready; exec sleep 600", path.display());
+        let other = Other::with(&script);
+        let ready = |volume: &LocalVolume| wipe::require_ready(volume, world.host.get());
+        assert!(ready(&world.volume(&name).await).is_ok());
+
+        let said = world.refused(&name, CleanReason::StillInUse).await;
+
+        assert!(said.contains("which has it open"), "{said}");
+        assert_eq!(entries(&path), ["a"]);
+        assert!(matches!(ready(&world.volume(&name).await), Err(Error::InUse { .. })));
+        other.end();
+        world.cleaned(&name).await;
     });
 }
