@@ -32,6 +32,7 @@ pub fn run(report: &mut Report) {
     runtime.block_on(async {
         let cluster = Cluster::running().await;
         let mut observer = Observer::of(&cluster.client).await;
+        report.say("One claim, step by step, and whose the time is: [costs](costs.md).");
         let mut costs = Report::new("costs");
         claim::run(&cluster, &mut observer, &mut costs, report).await;
         costs.write();
