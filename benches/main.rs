@@ -18,6 +18,7 @@ mod recycling;
 mod report;
 mod rpc;
 mod samples;
+mod scale;
 mod site;
 mod start;
 #[path = "../tests/support/mod.rs"]
@@ -33,12 +34,13 @@ type Part = (&'static str, fn(&mut Report));
 /// What runs only if it is named: it needs more than a machine.
 const ASKED: [&str; 1] = ["cluster"];
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("rpc", rpc::run),
     ("discovery", discovery::run),
     ("recycling", recycling::run),
     ("start", start::run),
     ("cluster", cluster::run),
+    ("scale", scale::run),
 ];
 
 fn main() -> ExitCode {
