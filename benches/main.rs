@@ -19,6 +19,7 @@ mod recycling;
 mod report;
 mod rpc;
 mod samples;
+mod scale;
 mod site;
 mod start;
 #[path = "../tests/support/mod.rs"]
@@ -41,6 +42,7 @@ const PARTS: [Part; 6] = [
     ("start", start::run),
     ("clean", clean::run),
     ("cluster", cluster::run),
+    ("scale", scale::run),
 ];
 
 fn main() -> ExitCode {

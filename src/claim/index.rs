@@ -1,12 +1,11 @@
 //! What can be claimed and what is, in memory: plain data that the inventory's watch feeds and claims read.
 //!
-//! Every operation takes logarithmic time and copies a pointer, but two: filling it anew, and counting why a claim is
-//! refused. A record that is older than the one held never replaces it, so that an event on its way cannot undo what a
+//! Every operation takes logarithmic time and copies pointers, but two: filling it anew, and counting why a claim is
+//! refused. The records are those of the inventory, which are in memory once. A record that is older than the one held never replaces it, so that an event on its way cannot undo what a
 //! claim has just done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound::{Excluded, Unbounded};
-use std::sync::Arc;
 
 use super::error::Shortage;
 use super::request::{Capacity, CapacityQuery, ClaimRequest, Filesystem};
@@ -17,14 +16,14 @@ use crate::volume::{Bytes, CapacityRange, ClaimName, LocalVolume, Mode, PoolName
 /// Every volume, by what is asked about it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Index {
-    volumes: HashMap<Arc<VolumeName>, Arc<Recorded>>,
+    volumes: HashMap<VolumeName, Recorded>,
     /// The claimable ones that are not set aside; no pool is empty.
     pools: HashMap<PoolName, Sides>,
     /// The claimed ones, in the order of names.
-    claimed: BTreeSet<Arc<VolumeName>>,
-    claims: HashMap<ClaimName, Arc<VolumeName>>,
+    claimed: BTreeSet<VolumeName>,
+    claims: HashMap<ClaimName, VolumeName>,
     /// Those that claims under way have been promised.
-    set_aside: HashSet<Arc<VolumeName>>,
+    set_aside: HashSet<VolumeName>,
 }
 
 /// A pool's claimable volumes by mode.
@@ -45,10 +44,13 @@ pub(super) struct Side {
 /// Claimable volumes in the order of capacity, then of names.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Shelf {
-    sizes: BTreeMap<Bytes, BTreeSet<Arc<VolumeName>>>,
+    volumes: BTreeSet<(Bytes, Named)>,
     /// What they have together. It may be more than 64 bits hold, since nobody checks what a node says.
     sum: u128,
 }
+
+/// A volume's name on a shelf; nothing comes before the first name.
+type Named = Option<VolumeName>;
 
 impl Index {
     /// Takes what the watch tells.
@@ -63,7 +65,7 @@ impl Index {
     /// Holds `all`, and nothing that is not among them. What is held in a newer version stays so.
     pub(crate) fn reset(&mut self, all: Vec<Recorded>) {
         let there: HashSet<_> = all.iter().map(|recorded| &recorded.volume.name).collect();
-        let gone = self.volumes.keys().filter(|name| !there.contains(name.as_ref()));
+        let gone = self.volumes.keys().filter(|name| !there.contains(name));
         for name in gone.cloned().collect::<Vec<_>>() {
             self.forget(&name);
         }
@@ -74,18 +76,15 @@ impl Index {
 
     /// Holds this record, unless a newer one is held.
     pub(crate) fn apply(&mut self, recorded: Recorded) {
-        let known = self.volumes.get_key_value(&recorded.volume.name);
-        let name = match known {
-            Some((_, known)) if known.version >= recorded.version => return,
-            Some((name, _)) => Arc::clone(name),
-            None => Arc::new(recorded.volume.name.clone()),
-        };
-        let recorded = Arc::new(recorded);
-        let before = self.volumes.insert(Arc::clone(&name), Arc::clone(&recorded));
-        if let Some(before) = before {
+        let name = recorded.volume.name.clone();
+        if self.volumes.get(&name).is_some_and(|known| known.version >= recorded.version) {
+            return;
+        }
+        let now = recorded.clone();
+        if let Some(before) = self.volumes.insert(name, recorded) {
             self.unplace(&before);
         }
-        self.place(&name, &recorded);
+        self.place(&now);
     }
 
     /// Holds this record, which did not come from the watch, if the volume is known and nothing newer is held. It may
@@ -117,17 +116,17 @@ impl Index {
     }
 
     /// One volume.
-    pub(crate) fn get(&self, name: &VolumeName) -> Option<Arc<Recorded>> {
+    pub(crate) fn get(&self, name: &VolumeName) -> Option<Recorded> {
         self.volumes.get(name).cloned()
     }
 
     /// The volume that a claim holds.
     pub(super) fn holder(&self, claim: &ClaimName) -> Option<&VolumeName> {
-        self.claims.get(claim).map(Arc::as_ref)
+        self.claims.get(claim)
     }
 
     /// The claimed volumes that follow `after` in the order of names, at most so many.
-    pub(super) fn claimed(&self, after: Option<&VolumeName>, most: usize) -> Vec<Arc<Recorded>> {
+    pub(super) fn claimed(&self, after: Option<&VolumeName>, most: usize) -> Vec<Recorded> {
         let from = after.map_or(Unbounded, Excluded);
         let names = self.claimed.range::<VolumeName, _>((from, Unbounded)).take(most);
         names.filter_map(|name| self.get(name)).collect()
@@ -147,7 +146,7 @@ impl Index {
     }
 
     fn suits(&self, name: &VolumeName, filesystem: &Filesystem) -> bool {
-        let suits = |known: &Arc<Recorded>| fit::unsuited(&known.volume, filesystem).is_none();
+        let suits = |known: &Recorded| fit::unsuited(&known.volume, filesystem).is_none();
         filesystem.is_any() || self.volumes.get(name).is_some_and(suits)
     }
 
@@ -159,15 +158,13 @@ impl Index {
         let side = self.side(&request.pool, request.mode);
         let suits = |name: &VolumeName| self.suits(name, &request.filesystem);
         let best = side.and_then(|side| fit::best(side, request, suits));
-        let best = best.and_then(|name| self.volumes.get_key_value(name));
-        if let Some((name, recorded)) = best {
-            let (name, recorded) = (Arc::clone(name), Arc::clone(recorded));
+        if let Some(recorded) = best.and_then(|name| self.get(name)) {
             self.unplace(&recorded);
-            self.set_aside.insert(name);
+            self.set_aside.insert(recorded.volume.name.clone());
             return Choice::SetAside(recorded);
         }
         let fits = |name| self.get(name).is_some_and(|recorded| fits(&recorded.volume, request));
-        if self.set_aside.iter().any(|name| fits(name)) {
+        if self.set_aside.iter().any(fits) {
             return Choice::Wait;
         }
         Choice::Nothing(self.shortage(request))
@@ -175,9 +172,10 @@ impl Index {
 
     /// Ends the promise of [`Index::choose`], however it was kept.
     pub(super) fn put_back(&mut self, name: &VolumeName) {
-        let Some(name) = self.set_aside.take(name) else { return };
-        if let Some(recorded) = self.get(&name) {
-            self.place(&name, &recorded);
+        if self.set_aside.remove(name)
+            && let Some(recorded) = self.get(name)
+        {
+            self.place(&recorded);
         }
     }
 
@@ -192,17 +190,18 @@ impl Index {
     }
 
     /// Puts a volume where its record belongs.
-    fn place(&mut self, name: &Arc<VolumeName>, recorded: &Recorded) {
+    fn place(&mut self, recorded: &Recorded) {
         let volume = &recorded.volume;
+        let name = &volume.name;
         if let Some(claim) = &volume.spec.claim {
-            self.claimed.insert(Arc::clone(name));
+            self.claimed.insert(name.clone());
             // Of two volumes in which one name was seen, the later seen is the one that holds it.
             let other = self.claims.get(&claim.name).and_then(|other| self.volumes.get(other));
             if other.is_none_or(|other| other.version <= recorded.version) {
-                self.claims.insert(claim.name.clone(), Arc::clone(name));
+                self.claims.insert(claim.name.clone(), name.clone());
             }
         } else if volume.is_claimable() && !self.set_aside.contains(name) {
-            self.shelve(volume, name);
+            self.shelve(volume);
         }
     }
 
@@ -219,9 +218,9 @@ impl Index {
         }
     }
 
-    fn shelve(&mut self, volume: &LocalVolume, name: &Arc<VolumeName>) {
+    fn shelve(&mut self, volume: &LocalVolume) {
         let sides = self.pools.entry(volume.spec.pool.clone()).or_default();
-        sides.of_mut(volume.spec.mode).add(volume, name);
+        sides.of_mut(volume.spec.mode).add(volume);
     }
 
     fn unshelve(&mut self, volume: &LocalVolume) {
@@ -235,7 +234,7 @@ impl Index {
     /// Counts why nothing fits. It looks at every volume, which only a refused claim has to pay for.
     fn shortage(&self, request: &ClaimRequest) -> Shortage {
         let mut shortage = Shortage::default();
-        let all = self.volumes.values().map(|recorded| &recorded.volume);
+        let all = self.volumes.values().map(|recorded| &*recorded.volume);
         for volume in all.filter(|volume| is_of_kind(volume, request)) {
             shortage.count(volume, request);
         }
@@ -306,10 +305,10 @@ impl Side {
         &self.all
     }
 
-    fn add(&mut self, volume: &LocalVolume, name: &Arc<VolumeName>) {
-        let capacity = volume.status.capacity;
-        self.all.add(capacity, name);
-        self.places.entry(volume.spec.node.topology_value()).or_default().add(capacity, name);
+    fn add(&mut self, volume: &LocalVolume) {
+        let (capacity, place) = (volume.status.capacity, volume.spec.node.topology_value());
+        self.all.add(capacity, &volume.name);
+        self.places.entry(place).or_default().add(capacity, &volume.name);
     }
 
     fn take(&mut self, volume: &LocalVolume) {
@@ -317,7 +316,7 @@ impl Side {
         self.all.take(capacity, &volume.name);
         if let Some(shelf) = self.places.get_mut(&place) {
             shelf.take(capacity, &volume.name);
-            if shelf.sizes.is_empty() {
+            if shelf.volumes.is_empty() {
                 self.places.remove(&place);
             }
         }
@@ -331,18 +330,17 @@ impl Shelf {
         range: CapacityRange,
         suits: impl Fn(&VolumeName) -> bool,
     ) -> Option<&VolumeName> {
-        let least = range.required.unwrap_or_default();
+        let least = (range.required.unwrap_or_default(), Named::None);
         // A tree's range must not end before it begins; so a limit below the least is looked at afterwards.
-        let sizes = self.sizes.range(least..).take_while(|(capacity, _)| range.admits(**capacity));
-        let mut names = sizes.flat_map(|(_, names)| names).map(Arc::as_ref);
-        names.find(|name| suits(name))
+        let fit = self.volumes.range(least..).take_while(|(capacity, _)| range.admits(*capacity));
+        fit.filter_map(|(_, name)| name.as_ref()).find(|name| suits(name))
     }
 
     /// Those of its volumes that suit.
     fn only(&self, suits: impl Fn(&VolumeName) -> bool) -> Self {
         let mut only = Self::default();
-        for (capacity, names) in &self.sizes {
-            for name in names.iter().filter(|name| suits(name)) {
+        for (capacity, name) in &self.volumes {
+            if let Some(name) = name.as_ref().filter(|name| suits(name)) {
                 only.add(*capacity, name);
             }
         }
@@ -352,24 +350,20 @@ impl Shelf {
     fn capacity(&self) -> Capacity {
         Capacity {
             available: Bytes(u64::try_from(self.sum).unwrap_or(u64::MAX)),
-            maximum: self.sizes.last_key_value().map(|(capacity, _)| *capacity),
-            minimum: self.sizes.first_key_value().map(|(capacity, _)| *capacity),
+            maximum: self.volumes.last().map(|(capacity, _)| *capacity),
+            minimum: self.volumes.first().map(|(capacity, _)| *capacity),
         }
     }
 
-    fn add(&mut self, capacity: Bytes, name: &Arc<VolumeName>) {
-        if self.sizes.entry(capacity).or_default().insert(Arc::clone(name)) {
+    fn add(&mut self, capacity: Bytes, name: &VolumeName) {
+        if self.volumes.insert((capacity, Some(name.clone()))) {
             self.sum += u128::from(capacity.0);
         }
     }
 
     fn take(&mut self, capacity: Bytes, name: &VolumeName) {
-        let Some(names) = self.sizes.get_mut(&capacity) else { return };
-        if names.remove(name) {
+        if self.volumes.remove(&(capacity, Some(name.clone()))) {
             self.sum -= u128::from(capacity.0);
-        }
-        if names.is_empty() {
-            self.sizes.remove(&capacity);
         }
     }
 }

@@ -150,7 +150,7 @@ impl<I: Inventory> Claims<I> {
         self.shared.check_ready()?;
         let known = self.shared.read().get(&id.volume);
         if let Some(known) = known.filter(|known| is_live(known, id)) {
-            return Ok(Arc::unwrap_or_clone(known));
+            return Ok(known);
         }
         let fresh = self.shared.latest(&id.volume).await?;
         fresh.filter(|fresh| is_live(fresh, id)).ok_or_else(|| Error::NotFound(id.clone()))
@@ -172,9 +172,7 @@ impl<I: Inventory> Claims<I> {
     /// The claimed volumes that follow `after` in the order of names, at most so many.
     pub fn list(&self, after: Option<&VolumeName>, most: usize) -> Result<Vec<Recorded>, Error> {
         self.shared.check_ready()?;
-        // The records are copied after the lock has been let go.
-        let page = self.shared.read().claimed(after, most);
-        Ok(page.into_iter().map(Arc::unwrap_or_clone).collect())
+        Ok(self.shared.read().claimed(after, most))
     }
 
     /// What a tenancy's volume has grown to, if that satisfies `range`.
@@ -208,7 +206,7 @@ impl<I: Inventory> Claims<I> {
             None => Ok(Some(held)),
             Some(what) => Err(Error::Incompatible {
                 claim: request.name.clone(),
-                holder: held.volume.name,
+                holder: held.volume.name.clone(),
                 what,
             }),
         }
@@ -261,7 +259,7 @@ pub(crate) enum Choice {
     /// It holds this volume.
     Held(VolumeName),
     /// This volume, which nobody else is offered meanwhile.
-    SetAside(Arc<Recorded>),
+    SetAside(Recorded),
     /// Only volumes that are set aside for other claims: one of them may be given up again, or be this very claim's.
     Wait,
     /// Nothing, and why.

@@ -23,7 +23,7 @@ use crate::host::namespace::HostNamespace;
 use crate::host::priority;
 use crate::inventory::{Inventory, Recorded};
 use crate::volume::{
-    Bytes, CleanMethod, CleanPolicy, Fingerprint, LocalVolume, Remount, VolumeName,
+    Bytes, CleanMethod, CleanPolicy, Cleaning, Fingerprint, LocalVolume, Remount, VolumeName,
 };
 
 /// How often the progress of a wipe is recorded.
@@ -56,7 +56,7 @@ impl Worker {
         let order = (spec.tenancy, policy.clone(), spec.clean_asked);
         let job = Job {
             inventory: cleaner.inventory.clone(),
-            volume: recorded.volume,
+            volume: Arc::unwrap_or_clone(recorded.volume),
             policy,
             locks: cleaner.options.locks.clone(),
             host: cleaner.host,
@@ -160,7 +160,7 @@ impl<I: Inventory> Job<I> {
         let begun = self.inventory.modify_status(&self.volume.name, |volume| {
             outcome::begun(volume, tenancy, &policy, now)
         });
-        self.volume = begun.await?.volume;
+        self.volume = Arc::unwrap_or_clone(begun.await?.volume);
         // Somebody decided otherwise meanwhile; what is recorded now says what to do.
         let due = self.volume.is_due(tenancy, &self.policy);
         if due { Ok(()) } else { Err(Error::Interrupted) }
@@ -193,11 +193,12 @@ impl<I: Inventory> Job<I> {
             !matches!(self.policy.method, CleanMethod::Command { .. } | CleanMethod::Reformat);
         let hangs = self.progress.idle_looks() >= IDLE_REPORTS && counts;
         let told = self.inventory.modify_status(&self.volume.name, |volume| {
-            let mut cleaning = volume.status.cleaning.clone()?;
+            let mut cleaning = Cleaning::clone(volume.status.cleaning.as_ref()?);
             (cleaning.entries, cleaning.bytes) = (entries, Bytes(bytes));
             let mut status = volume.cleaning(cleaning, &self.policy, Timestamp::now())?;
             if hangs {
-                status.conditions.clean.message.push_str(HANGS);
+                let said = &mut status.conditions.clean.message;
+                *said = format!("{said}{HANGS}").into();
             }
             (status != volume.status).then_some(status)
         });
@@ -235,7 +236,7 @@ impl<I: Inventory> Notes for Recorder<I> {
             Some(status)
         });
         let recorded = self.runtime.block_on(noted)?;
-        let cleaning = recorded.volume.status.cleaning;
+        let cleaning = recorded.volume.status.cleaning.as_ref();
         // A wipe that is no longer due must not go on.
         let kept = cleaning.is_some_and(|cleaning| cleaning.remount.is_some());
         if kept { Ok(()) } else { Err(Error::Interrupted) }
@@ -250,7 +251,7 @@ impl<I: Inventory> Notes for Recorder<I> {
             }
             Some(status)
         });
-        Ok(self.runtime.block_on(noted)?.volume)
+        Ok(Arc::unwrap_or_clone(self.runtime.block_on(noted)?.volume))
     }
 }
 

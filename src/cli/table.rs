@@ -111,12 +111,12 @@ fn holder(volume: &LocalVolume) -> String {
 fn why(volume: &LocalVolume) -> String {
     let status = &volume.status;
     match (volume.phase(), &status.cleaning) {
-        (Phase::Lost, _) => status.conditions.healthy.message.clone(),
+        (Phase::Lost, _) => status.conditions.healthy.message.to_string(),
         (Phase::Cleaning, Some(cleaning)) => {
             let (entries, bytes) = (cleaning.entries, cleaning.bytes);
             format!("{}: {entries} entries and {bytes} so far", status.conditions.clean.message)
         }
-        (Phase::Cleaning | Phase::Dirty, _) => status.conditions.clean.message.clone(),
+        (Phase::Cleaning | Phase::Dirty, _) => status.conditions.clean.message.to_string(),
         (Phase::Claimed | Phase::Available | Phase::Cordoned, _) => "-".to_owned(),
     }
 }

@@ -7,7 +7,8 @@
 //! `berth.dev/delete-claims-of-lost-nodes: "true"`, the `PersistentVolumeClaim` is deleted, so that a StatefulSet makes another one and starts
 //! elsewhere. A Node that was made anew under its old name is another object, whose agent says what it has.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -23,13 +24,13 @@ use tracing::{info, warn};
 use super::claims::ClaimObjects;
 use crate::causes;
 use crate::inventory::{self, Inventory, Recorded};
-use crate::volume::{LocalVolume, NodeName, VolumeName};
+use crate::volume::{LocalVolume, NodeName, Text, VolumeName};
 
 /// How often everything is looked at though nothing was heard.
 const ROUND: Duration = Duration::from_secs(30);
 
 /// A Node object, as a volume records it: its name, and its UID where that is known.
-type Identity = (NodeName, Option<String>);
+type Identity = (NodeName, Option<Text>);
 
 /// The task that takes care of the volumes of nodes that are gone.
 #[derive(Debug)]
@@ -49,13 +50,21 @@ enum Error {
     Inventory(#[from] inventory::Error),
 }
 
-/// What was heard: the Nodes that there are, the volumes, and since when Nodes are missing.
+/// What was heard: the Nodes that there are, those that volumes record, and since when some are missing. What is done
+/// when something is heard takes no longer the more volumes there are.
 #[derive(Debug, Default)]
 struct Known {
     nodes: BTreeMap<String, String>,
     nodes_are_complete: bool,
-    volumes: Option<BTreeMap<VolumeName, Recorded>>,
+    volumes: Option<Volumes>,
     missing: BTreeMap<Identity, Instant>,
+}
+
+/// The volumes by the Node that they record; none of those has no volume.
+#[derive(Debug, Default)]
+struct Volumes {
+    by_name: HashMap<VolumeName, Arc<Identity>>,
+    by_node: BTreeMap<Arc<Identity>, BTreeSet<VolumeName>>,
 }
 
 impl<I: Inventory> LostNodes<I> {
@@ -102,12 +111,19 @@ impl<I: Inventory> LostNodes<I> {
     async fn bury_node(&self, known: &Known, identity: &Identity) -> Result<(), Error> {
         // A watch may be behind. Only the API server itself can say that an object is not there.
         let now = self.nodes.get_opt(identity.0.as_str()).await?;
-        if now.is_some_and(|node| identity.1.is_none() || node.uid() == identity.1) {
+        if now.is_some_and(|node| {
+            identity.1.is_none() || node.uid().as_deref() == identity.1.as_deref()
+        }) {
             return Ok(());
         }
-        for volume in known.volumes.iter().flat_map(BTreeMap::values) {
-            if identity_of(&volume.volume) == *identity {
-                self.bury_volume(volume).await?;
+        for name in known.volumes.iter().flat_map(|volumes| volumes.of(identity)) {
+            match self.inventory.get(name).await {
+                Ok(volume) if identity_of(&volume.volume) == *identity => {
+                    self.bury_volume(&volume).await?;
+                }
+                // It is another Node's by now, or gone, and the watch tells of it.
+                Ok(_) | Err(inventory::Error::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -170,13 +186,15 @@ impl Known {
     fn heard_of_volume(&mut self, event: inventory::Event, now: Instant) {
         match event {
             inventory::Event::Reset(all) => {
-                let all = all.into_iter().map(|recorded| (recorded.volume.name.clone(), recorded));
-                self.volumes = Some(all.collect());
+                let mut volumes = Volumes::default();
+                for recorded in &all {
+                    volumes.insert(&recorded.volume);
+                }
+                self.volumes = Some(volumes);
                 self.note_missing(now);
             }
             inventory::Event::Applied(recorded) => {
-                let name = recorded.volume.name.clone();
-                self.volumes.get_or_insert_default().insert(name, *recorded);
+                self.volumes.get_or_insert_default().insert(&recorded.volume);
             }
             inventory::Event::Removed(name, _) => {
                 self.volumes.get_or_insert_default().remove(&name);
@@ -189,17 +207,16 @@ impl Known {
         let Some(volumes) = self.volumes.as_ref().filter(|_| self.nodes_are_complete) else {
             return;
         };
-        let recorded: BTreeSet<_> =
-            volumes.values().map(|recorded| identity_of(&recorded.volume)).collect();
-        let missing: BTreeSet<_> =
-            recorded.into_iter().filter(|identity| !is_there(&self.nodes, identity)).collect();
-        self.missing.retain(|identity, _| missing.contains(identity));
-        for identity in missing {
-            if let Entry::Vacant(unnoticed) = self.missing.entry(identity) {
+        let is_missing = |identity: &Identity| {
+            volumes.by_node.contains_key(identity) && !is_there(&self.nodes, identity)
+        };
+        self.missing.retain(|identity, _| is_missing(identity));
+        for identity in volumes.by_node.keys().filter(|identity| !is_there(&self.nodes, identity)) {
+            if let Entry::Vacant(unnoticed) = self.missing.entry(Identity::clone(identity)) {
                 let (node, uid) = unnoticed.key();
                 warn!(
                     %node,
-                    uid,
+                    uid = uid.as_deref(),
                     "the Node is gone: its volumes are given up after the grace period, unless an agent sees them on another"
                 );
                 unnoticed.insert(now);
@@ -218,6 +235,35 @@ impl Known {
     }
 }
 
+impl Volumes {
+    /// The volumes that record this Node.
+    fn of(&self, identity: &Identity) -> impl Iterator<Item = &VolumeName> {
+        self.by_node.get(identity).into_iter().flatten()
+    }
+
+    fn insert(&mut self, volume: &LocalVolume) {
+        let identity = identity_of(volume);
+        if self.by_name.get(&volume.name).is_some_and(|known| **known == identity) {
+            return;
+        }
+        self.remove(&volume.name);
+        let known = self.by_node.get_key_value(&identity).map(|(known, _)| Arc::clone(known));
+        let identity = known.unwrap_or_else(|| Arc::new(identity));
+        self.by_node.entry(Arc::clone(&identity)).or_default().insert(volume.name.clone());
+        self.by_name.insert(volume.name.clone(), identity);
+    }
+
+    fn remove(&mut self, name: &VolumeName) {
+        let Some(identity) = self.by_name.remove(name) else { return };
+        if let Some(names) = self.by_node.get_mut(&identity) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_node.remove(&identity);
+            }
+        }
+    }
+}
+
 fn identity_of(volume: &LocalVolume) -> Identity {
     (volume.spec.node.clone(), volume.status.node_uid.clone())
 }
@@ -225,7 +271,7 @@ fn identity_of(volume: &LocalVolume) -> Identity {
 /// Whether the Node is there; one whose UID was never recorded is there if any of its name is.
 fn is_there(nodes: &BTreeMap<String, String>, (name, uid): &Identity) -> bool {
     let now = nodes.get(name.as_str());
-    now.is_some_and(|now| uid.as_ref().is_none_or(|uid| uid == now))
+    now.is_some_and(|now| uid.as_ref().is_none_or(|uid| *uid == *now))
 }
 
 #[cfg(test)]
@@ -236,12 +282,18 @@ mod tests {
 
     const GRACE: Duration = Duration::from_mins(5);
 
-    fn known(uid: Option<&str>) -> Known {
+    fn of_node(uid: Option<&str>) -> LocalVolume {
         let mut volume = available();
-        volume.status.node_uid = uid.map(str::to_owned);
+        volume.status.node_uid = uid.map(Into::into);
+        volume
+    }
+
+    fn known(uid: Option<&str>) -> Known {
+        let volume = of_node(uid);
         let mut known = Known { nodes_are_complete: true, ..Known::default() };
         let recorded = Recorded::new(volume, Version(1));
-        known.volumes = Some([(recorded.volume.name.clone(), recorded)].into());
+        known.heard_of_volume(inventory::Event::Reset(vec![recorded]), Instant::now());
+        known.missing.clear();
         known
     }
 
@@ -293,11 +345,27 @@ mod tests {
     #[test]
     fn the_grace_period_begins_once_both_nodes_and_volumes_were_heard_of() {
         let began = Instant::now();
-        let volumes = known(Some("uid-1")).volumes.unwrap().into_values().collect();
+        let volumes = vec![Recorded::new(of_node(Some("uid-1")), Version(1))];
         let mut known = Known { nodes_are_complete: true, ..Known::default() };
         known.heard_of_volume(inventory::Event::Reset(volumes), began);
 
         assert_eq!(known.gone_for(GRACE, began + GRACE).len(), 1);
+    }
+
+    #[test]
+    fn a_volume_belongs_to_the_node_that_it_recorded_last_and_to_none_once_it_is_gone() {
+        let now = Instant::now();
+        let mut known = known(Some("uid-1"));
+        let volume = of_node(Some("uid-2"));
+        let name = volume.name.clone();
+        let moved = Recorded::new(volume, Version(2));
+        let identity = |uid: &str| ("node-a".parse().unwrap(), Some(uid.into()));
+
+        known.heard_of_volume(inventory::Event::Applied(Box::new(moved)), now);
+        assert_eq!(known.gone_for(Duration::ZERO, now), [identity("uid-2")].into());
+        known.heard_of_volume(inventory::Event::Removed(name, Version(3)), now);
+
+        assert!(known.gone_for(Duration::ZERO, now).is_empty());
     }
 
     #[test]

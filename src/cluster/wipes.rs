@@ -3,6 +3,7 @@
 //! The claim has ended by then, and with it its PersistentVolume and PersistentVolumeClaim: there is nobody else to tell.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -79,7 +80,7 @@ impl WipeEvents {
 /// Takes in what the inventory told, and gives what is to be told of it.
 fn heard(
     event: inventory::Event,
-    known: &mut BTreeMap<VolumeName, Option<Wipe>>,
+    known: &mut BTreeMap<VolumeName, Option<Box<Wipe>>>,
 ) -> Vec<(VolumeName, Event)> {
     let all = match event {
         inventory::Event::Reset(all) => {
@@ -93,13 +94,13 @@ fn heard(
             return Vec::new();
         }
     };
-    let learn = |volume: LocalVolume| {
+    let learn = |volume: Arc<LocalVolume>| {
         let last = volume.status.last_wipe.clone();
         let news = match known.insert(volume.name.clone(), last) {
             None => first_news(&volume),
-            Some(before) => news(before.as_ref(), &volume),
+            Some(before) => news(before.as_deref(), &volume),
         }?;
-        Some((volume.name, news))
+        Some((volume.name.clone(), news))
     };
     all.into_iter().filter_map(learn).collect()
 }
@@ -112,7 +113,7 @@ fn first_news(volume: &LocalVolume) -> Option<Event> {
 
 /// What is to be told of a volume whose latest wipe was `before`.
 fn news(before: Option<&Wipe>, volume: &LocalVolume) -> Option<Event> {
-    let last = volume.status.last_wipe.as_ref().filter(|last| before != Some(*last))?;
+    let last = volume.status.last_wipe.as_deref().filter(|last| before != Some(*last))?;
     let is_bad = |wipe: &Wipe| matches!(wipe.result, WipeResult::Failed | WipeResult::VerifyFailed);
     if is_bad(last) {
         return Some(event(volume, EventType::Warning));
@@ -144,7 +145,7 @@ mod tests {
     fn after(result: WipeResult, times: u32) -> LocalVolume {
         let mut volume = released();
         let begun = Wipe::begun(Tenancy(1), &CleanMethod::Zero, Timestamp::UNIX_EPOCH);
-        volume.status.last_wipe = Some(Wipe { result, times, ..begun });
+        volume.status.last_wipe = Some(Box::new(Wipe { result, times, ..begun }));
         let reason = match result {
             WipeResult::VerifyFailed => CleanReason::VerifyFailed,
             WipeResult::Failed => CleanReason::WipeFailed,

@@ -188,7 +188,7 @@ impl<I: Inventory> csi::controller_server::Controller for ControllerService<I> {
     ) -> Rpc<csi::ControllerListVolumeHealthResponse> {
         let listing = Listing::try_from(request.into_inner()).map_err(Error::from)?;
         let (page, next_token) = self.page(&listing)?;
-        let ill = page.iter().map(|one| &one.volume).filter(|volume| !volume.is_healthy());
+        let ill = page.iter().map(|one| &*one.volume).filter(|volume| !volume.is_healthy());
         let entries = ill.map(health::recorded).collect();
         Ok(Response::new(csi::ControllerListVolumeHealthResponse { entries, next_token }))
     }

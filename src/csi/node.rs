@@ -1,6 +1,7 @@
 //! The Node service: volumes mounted, measured and looked after on one node.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use csi::node_service_capability::rpc::Type as Capability;
 use csi::node_service_capability::{self as capability, Rpc as RpcCapability};
@@ -105,7 +106,7 @@ impl<I: Inventory> NodeService<I> {
     }
 
     /// The volumes of this node.
-    async fn volumes(&self) -> Result<Vec<LocalVolume>, Error> {
+    async fn volumes(&self) -> Result<Vec<Arc<LocalVolume>>, Error> {
         let all = self.inventory.list().await?;
         let own = all.into_iter().map(|recorded| recorded.volume);
         Ok(own.filter(|volume| volume.spec.node == self.node).collect())
@@ -181,7 +182,9 @@ impl<I: Inventory> csi::node_server::Node for NodeService<I> {
         _: Request<csi::NodeGetStorageHealthRequest>,
     ) -> Rpc<csi::NodeGetStorageHealthResponse> {
         let volumes = self.volumes().await?;
-        let ailments = crate::health::storage(&volumes).into_iter().map(health::storage);
+        let ailments = crate::health::storage(volumes.iter().map(|volume| &**volume))
+            .into_iter()
+            .map(health::storage);
         let backend_health = ailments.collect();
         Ok(Response::new(csi::NodeGetStorageHealthResponse { backend_health }))
     }

@@ -46,12 +46,15 @@ impl<I: Inventory> OperatorService<I> {
         Self { inventory, claims, pools, problems, operations }
     }
 
-    async fn list(&self, request: operator::ListVolumesRequest) -> Result<Vec<LocalVolume>, Error> {
+    async fn list(
+        &self,
+        request: operator::ListVolumesRequest,
+    ) -> Result<Vec<Arc<LocalVolume>>, Error> {
         let all: Vec<_> =
             self.inventory.list().await?.into_iter().map(|recorded| recorded.volume).collect();
         self.require_pool(&request.pool, &all)?;
         let of = |asked: &str, has: &str| asked.is_empty() || asked == has;
-        let wanted = |volume: &LocalVolume| {
+        let wanted = |volume: &Arc<LocalVolume>| {
             of(&request.pool, volume.spec.pool.as_str())
                 && of(&request.node, volume.spec.node.as_str())
         };
@@ -59,7 +62,7 @@ impl<I: Inventory> OperatorService<I> {
     }
 
     /// A name that no pool has, and no volume of a pool that was, is a mistake.
-    fn require_pool(&self, asked: &str, volumes: &[LocalVolume]) -> Result<(), Error> {
+    fn require_pool(&self, asked: &str, volumes: &[Arc<LocalVolume>]) -> Result<(), Error> {
         let pools = self.pools.borrow().clone();
         let configured = || pools.keys().map(PoolName::as_str);
         let had = volumes.iter().any(|volume| volume.spec.pool.as_str() == asked);

@@ -258,7 +258,7 @@ impl<I: Inventory> Discovery<I> {
         Ok(own
             .map(|recorded| {
                 let name = recorded.volume.name.clone();
-                (recorded.volume, (name, recorded.version))
+                (Arc::unwrap_or_clone(recorded.volume), (name, recorded.version))
             })
             .unzip())
     }

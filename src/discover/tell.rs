@@ -23,10 +23,10 @@ macro_rules! say {
 /// A volume is new.
 pub(super) fn appeared(volume: &LocalVolume) {
     let (capacity, phase) = (volume.status.capacity, volume.phase());
-    let because = &volume.status.conditions.clean.message;
+    let because = volume.status.conditions.clean.message.as_str();
     say!(info, volume, %capacity, %phase, because, "volume appeared");
     if !volume.is_healthy() {
-        let because = &volume.status.conditions.healthy.message;
+        let because = volume.status.conditions.healthy.message.as_str();
         say!(warn, volume, because, "volume is not healthy and not offered");
     }
 }
@@ -44,7 +44,7 @@ pub(super) fn ordered(volume: &LocalVolume) {
 /// What is seen of a volume has changed.
 pub(super) fn differences(old: &LocalVolume, new: &LocalVolume) {
     let (was, is) = (&old.status.conditions.healthy, &new.status.conditions.healthy);
-    let because = &is.message;
+    let because = is.message.as_str();
     match (was.status, is.status) {
         (_, false) if was.reason != is.reason || was.status => {
             say!(warn, new, reason = is.reason.as_str(), because, "volume is not healthy");
@@ -61,7 +61,7 @@ pub(super) fn differences(old: &LocalVolume, new: &LocalVolume) {
     }
     let (was, is) = (&old.status.conditions.clean, &new.status.conditions.clean);
     if was.reason != is.reason && is.reason != CleanReason::InUse {
-        let because = &is.message;
+        let because = is.message.as_str();
         say!(info, new, phase = %new.phase(), because, "volume changed its contents");
     }
 }

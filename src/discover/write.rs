@@ -57,7 +57,7 @@ impl<I: Inventory> Writer<'_, I> {
             volume.status.conditions.healthy = Condition {
                 status: finding.is_healthy(),
                 reason: finding.reason,
-                message: finding.message,
+                message: finding.message.into(),
                 since: Timestamp::now(),
             };
         }

@@ -146,10 +146,10 @@ pub struct LocalVolumeStatus {
     pub conditions: Vec<ObjectCondition>,
     /// The wipe under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cleaning: Option<Cleaning>,
+    pub cleaning: Option<Box<Cleaning>>,
     /// The latest wipe that has ended. The node's agent keeps more of them: `berth wipes` there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_wipe: Option<Wipe>,
+    pub last_wipe: Option<Box<Wipe>>,
     /// Where it is mounted for its tenant now: the staging path and every target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
@@ -265,8 +265,8 @@ impl Object {
     pub fn volume(&self) -> Result<Option<LocalVolume>, Unreadable> {
         let Some(status) = &self.status else { return Ok(None) };
         let name = self.metadata.name.clone().unwrap_or_default().parse()?;
-        let spec = Spec::from(&self.spec);
-        Ok(Some(LocalVolume { name, spec, status: status.read()? }))
+        let spec = Spec::from(self.spec.clone());
+        Ok(Some(LocalVolume { name, spec, status: status.clone().read()? }))
     }
 }
 
@@ -277,10 +277,10 @@ impl From<&Spec> for LocalVolumeSpec {
     }
 }
 
-impl From<&LocalVolumeSpec> for Spec {
-    fn from(spec: &LocalVolumeSpec) -> Self {
+impl From<LocalVolumeSpec> for Spec {
+    fn from(spec: LocalVolumeSpec) -> Self {
         let LocalVolumeSpec { node, pool, mode, tenancy, claim, clean, clean_asked, cordoned } =
-            spec.clone();
+            spec;
         Self { node, pool, mode, tenancy, claim, clean, clean_asked, cordoned }
     }
 }
@@ -297,7 +297,7 @@ impl From<&LocalVolume> for LocalVolumeStatus {
             place: status.place,
             other_paths: status.other_paths,
             capacity: status.capacity,
-            fs_type: status.fs_type,
+            fs_type: status.fs_type.map(Into::into),
             clean_for: status.clean_for,
             accepted: status.accepted,
             conditions: vec![
@@ -311,27 +311,29 @@ impl From<&LocalVolume> for LocalVolumeStatus {
             host_mounts: status.host_mounts,
             root: status.root,
             format: status.format,
-            node_uid: status.node_uid,
+            node_uid: status.node_uid.map(Into::into),
         }
     }
 }
 
 impl LocalVolumeStatus {
-    fn read(&self) -> Result<Status, Unreadable> {
-        let status = self.clone();
+    /// What was seen, if this release understands all of it.
+    pub(super) fn read(self) -> Result<Status, Unreadable> {
+        let status = self;
+        let conditions = Conditions {
+            healthy: condition(&status.conditions, HEALTHY)?,
+            clean: condition(&status.conditions, CLEAN)?,
+        };
         Ok(Status {
             path: status.path,
             fingerprint: status.fingerprint,
             place: status.place,
             other_paths: status.other_paths,
             capacity: status.capacity,
-            fs_type: status.fs_type,
+            fs_type: status.fs_type.map(Into::into),
             clean_for: status.clean_for,
             accepted: status.accepted,
-            conditions: Conditions {
-                healthy: condition(&self.conditions, HEALTHY)?,
-                clean: condition(&self.conditions, CLEAN)?,
-            },
+            conditions,
             cleaning: status.cleaning,
             last_wipe: status.last_wipe,
             published: status.published,
@@ -339,7 +341,7 @@ impl LocalVolumeStatus {
             host_mounts: status.host_mounts,
             root: status.root,
             format: status.format,
-            node_uid: status.node_uid,
+            node_uid: status.node_uid.map(Into::into),
         })
     }
 }
@@ -350,7 +352,7 @@ impl ObjectCondition {
             kind: kind.to_owned(),
             status: if condition.status { ConditionStatus::True } else { ConditionStatus::False },
             reason: reason.to_owned(),
-            message: condition.message.clone(),
+            message: condition.message.to_string(),
             last_transition_time: condition.since,
         }
     }
@@ -370,7 +372,7 @@ fn condition<R: DeserializeOwned>(
     Ok(Condition {
         status: found.status == ConditionStatus::True,
         reason,
-        message: found.message.clone(),
+        message: found.message.as_str().into(),
         since: found.last_transition_time,
     })
 }

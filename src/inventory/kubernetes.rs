@@ -5,12 +5,14 @@
 //! at one version only, and whatever the API server answers goes into memory before the caller hears of it. That one
 //! claim's name is held once is the work of [`reservation`] and [`claims`]. `berth controller` keeps its inventory here.
 
+mod alike;
 mod api;
 mod claims;
 pub(crate) mod entry;
 mod error;
 mod follow;
 mod memory;
+mod object;
 mod patch;
 pub(crate) mod reservation;
 mod sweep;

@@ -25,11 +25,12 @@ use crate::volume::{ClaimName, LocalVolume, Spec, Status, VolumeName, WipeRecord
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
 
-/// A volume as it was recorded at one version.
+/// A volume as it was recorded at one version. A copy of it is a pointer to the same record: however many parts of a
+/// process hold a volume, it is in memory once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// The record.
-    pub volume: LocalVolume,
+    pub volume: Arc<LocalVolume>,
     /// Its version.
     pub version: Version,
     /// Whether somebody deleted it and the store keeps it only until it is added again, by whoever knows durably what
@@ -39,8 +40,8 @@ pub struct Recorded {
 
 impl Recorded {
     /// A record that nobody deleted.
-    pub fn new(volume: LocalVolume, version: Version) -> Self {
-        Self { volume, version, deleting: false }
+    pub fn new(volume: impl Into<Arc<LocalVolume>>, version: Version) -> Self {
+        Self { volume: volume.into(), version, deleting: false }
     }
 }
 
@@ -132,7 +133,7 @@ pub trait Inventory: Clone + Send + Sync + 'static {
             let holds = |volume: &LocalVolume| {
                 volume.spec.claim.as_ref().is_some_and(|held| held.name == *claim)
             };
-            Ok(all.find(holds).map(|volume| volume.name))
+            Ok(all.find(|volume| holds(volume)).map(|volume| volume.name.clone()))
         }
     }
 

@@ -109,7 +109,7 @@ impl<R: Inventory> Replica<R> {
                 Err(Error::NotFound(_)) => {}
                 answer => break answer?,
             }
-            match self.remote.add(known.volume.clone()).await {
+            match self.remote.add(LocalVolume::clone(&known.volume)).await {
                 // The task that keeps both equal was first.
                 Err(Error::Exists(_)) => {}
                 answer => break answer?,

@@ -200,7 +200,7 @@ impl<I: Inventory> Publisher<I> {
     async fn clearing(&self, id: &VolumeId, path: &Path, turn: &Turn) -> Result<Clearing, Error> {
         path::check(id, path, &self.shared.roots)?;
         let volume = match self.shared.inventory.get(&id.volume).await {
-            Ok(recorded) => Some(recorded.volume),
+            Ok(recorded) => Some(Arc::unwrap_or_clone(recorded.volume)),
             Err(inventory::Error::NotFound(_)) => None,
             Err(source) => return Err(Error::Inventory { id: id.clone(), source }),
         };
@@ -239,7 +239,7 @@ impl<I: Inventory> Publisher<I> {
             _ => self.shared.inventory.latest(&id.volume).await,
         };
         match found {
-            Ok(found) if is_it(&found.volume) => Ok(found.volume),
+            Ok(found) if is_it(&found.volume) => Ok(Arc::unwrap_or_clone(found.volume)),
             Ok(_) | Err(inventory::Error::NotFound(_)) => Err(Error::NotFound { id: id.clone() }),
             Err(source) => Err(Error::Inventory { id: id.clone(), source }),
         }

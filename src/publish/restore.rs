@@ -31,7 +31,7 @@ impl<I: Inventory> Publisher<I> {
         Ok(())
     }
 
-    async fn restore_one(&self, volume: LocalVolume, table: Option<Arc<MountTable>>) {
+    async fn restore_one(&self, volume: Arc<LocalVolume>, table: Option<Arc<MountTable>>) {
         let id = VolumeId { volume: volume.name.clone(), tenancy: volume.spec.tenancy };
         let learned = match self.turn(&id, Path::new(&volume.status.path)) {
             Ok(turn) => self.learn_from(&id, &volume, table, &turn).await,

@@ -36,9 +36,9 @@ pub(super) fn of_directory(
     let mut on = beneath.names;
     on.insert(identity.whole().to_string());
     let place = Place {
-        on,
+        on: on.into(),
         root: root.to_string_lossy().into_owned(),
-        disk: beneath.disk,
+        disk: beneath.disk.into(),
         attached: node.is_mount_root,
     };
     let facts = Facts {
@@ -47,7 +47,7 @@ pub(super) fn of_directory(
         place,
         is_mount: node.is_mount_root,
         size: Bytes(filesystem.size),
-        fs_type: Some(identity.fs_type.clone()),
+        fs_type: Some(identity.fs_type.to_string()),
         fingerprint: Fingerprint::Directory { filesystem: identity, inode: node.inode, born },
     };
     Ok((facts, mount.into_owned()))
@@ -121,7 +121,7 @@ pub(super) fn identity_of(
         Some(uuid) => (Some(uuid), None),
         None => (None, Some(number()?)),
     };
-    Ok(FilesystemIdentity { fs_type, uuid, device_number })
+    Ok(FilesystemIdentity { fs_type: fs_type.into(), uuid, device_number })
 }
 
 /// The facts of the block device `descriptor`.
@@ -153,7 +153,7 @@ pub(super) fn of_device(
         fingerprint: Fingerprint::Device { device: identity, size: Bytes(size) },
         device: node.number,
         root: PathBuf::from("/"),
-        place: Place { on, root: "/".to_owned(), disk, attached: true },
+        place: Place { on: on.into(), root: "/".to_owned(), disk: disk.into(), attached: true },
         is_mount: false,
         size: Bytes(size),
         fs_type: filesystem.map(|found| found.name.to_owned()),

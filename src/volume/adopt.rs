@@ -86,7 +86,7 @@ impl Premises {
 
 /// The fingerprint of nothing: inode numbers begin at 1.
 fn nothing() -> Fingerprint {
-    let (fs_type, uuid, device_number) = ("none".to_owned(), None, None);
+    let (fs_type, uuid, device_number) = ("none".into(), None, None);
     let filesystem = FilesystemIdentity { fs_type, uuid, device_number };
     Fingerprint::Directory { filesystem, inode: 0, born: None }
 }

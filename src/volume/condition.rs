@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Text;
+
 /// Both conditions of a volume. They are said for people and for `claimable`; each is set from what was seen last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -22,7 +24,7 @@ pub struct Condition<R> {
     /// The reason, in CamelCase, stable between releases.
     pub reason: R,
     /// One sentence for a person: what is so, where, and what to do about it.
-    pub message: String,
+    pub message: Text,
     /// When `status` last changed.
     pub since: Timestamp,
 }

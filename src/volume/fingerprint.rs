@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Text;
 use super::capacity::Bytes;
 
 /// What was found behind a path.
@@ -40,7 +41,7 @@ pub enum Fingerprint {
 #[serde(rename_all = "camelCase")]
 pub struct FilesystemIdentity {
     /// The kernel's name of its type, for example `ext4`.
-    pub fs_type: String,
+    pub fs_type: Text,
     /// Its UUID and, on btrfs, the subvolume. Strong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,

@@ -1,10 +1,12 @@
 //! The names that Berth gives and takes: nodes, pools, volumes, tenancies, claims.
 //!
 //! Every type here is valid once it exists: parsing is the only way to make one, so no caller checks again. Nothing in
-//! this file touches the host. A name that comes from a caller is a key to look up, never a part of a path.
+//! this file touches the host. A name that comes from a caller is a key to look up, never a part of a path. A copy of a
+//! name is a pointer to the same text.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -47,7 +49,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The name as text.
@@ -61,7 +63,7 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
                 match $check(text) {
-                    Ok(()) => Ok(Self(text.to_owned())),
+                    Ok(()) => Ok(Self(text.into())),
                     Err(reason) => Err(InvalidName::new($kind, text, reason)),
                 }
             }
@@ -77,7 +79,7 @@ macro_rules! name {
 
         impl From<$type> for String {
             fn from(name: $type) -> Self {
-                name.0
+                name.as_str().to_owned()
             }
         }
 
@@ -172,7 +174,7 @@ impl NodeName {
     /// over all of it. It never changes, as the CSI specification asks of a topology.
     pub fn topology_value(&self) -> String {
         if self.0.len() <= LABEL_MAX {
-            return self.0.clone();
+            return self.as_str().to_owned();
         }
         // A name is ASCII, so every byte is a place to cut.
         let beginning = &self.0[..LABEL_MAX - HASH_DIGITS - 1];
@@ -192,7 +194,8 @@ impl VolumeName {
         let node =
             legal(node.as_str(), VOLUME_NAME_MAX - HASH_DIGITS - entry.len() - pool.len() - 3);
         let parts = [node, pool, entry, hash];
-        Self(parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("-"))
+        let parts: Vec<_> = parts.iter().filter(|part| !part.is_empty()).cloned().collect();
+        Self(parts.join("-").into())
     }
 
     /// Whether the name was made for the source on `node` that `identity` tells.

@@ -11,6 +11,7 @@ mod id;
 mod place;
 mod policy;
 mod schema;
+mod text;
 mod transition;
 mod wipe;
 
@@ -29,8 +30,9 @@ pub use id::{
     CLAIM_NAME_MAX, ClaimName, InvalidName, NodeName, PoolName, TOPOLOGY_KEY, Tenancy,
     VOLUME_NAME_MAX, VolumeId, VolumeName,
 };
-pub use place::Place;
+pub use place::{Names, Place};
 pub use policy::{CleanMethod, CleanPolicy, NewVolumes};
+pub use text::Text;
 pub use transition::{ClaimRefused, Ended, ForgetRefused, ReleaseRefused};
 pub use wipe::{Verified, Wipe, WipeRecord, WipeResult};
 
@@ -140,7 +142,7 @@ pub struct Status {
     pub capacity: Bytes,
     /// The type of its file system, for example `ext4`; absent for a device without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fs_type: Option<String>,
+    pub fs_type: Option<Text>,
     /// The tenancy after which it was last known empty and wiped; absent while that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clean_for: Option<Tenancy>,
@@ -150,12 +152,12 @@ pub struct Status {
     pub accepted: bool,
     /// `Healthy` and `Clean`.
     pub conditions: Conditions,
-    /// The wipe under way.
+    /// The wipe under way. Most volumes have none: it is not in the place of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cleaning: Option<Cleaning>,
+    pub cleaning: Option<Box<Cleaning>>,
     /// The latest wipe that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_wipe: Option<Wipe>,
+    pub last_wipe: Option<Box<Wipe>>,
     /// Where it is mounted for its tenant now: the staging path and every target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
@@ -173,7 +175,7 @@ pub struct Status {
     pub format: Option<Format>,
     /// The UID of the Kubernetes Node on which it was seen: a Node that comes back under the same name is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_uid: Option<String>,
+    pub node_uid: Option<Text>,
 }
 
 /// A wipe under way. It survives a crash, so that the next agent knows what was begun.

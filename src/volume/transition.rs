@@ -79,13 +79,15 @@ impl LocalVolume {
             return Err(ClaimRefused::Held(holder.name.clone()));
         }
         if !self.is_clean() {
-            return Err(ClaimRefused::NotClean(self.status.conditions.clean.message.clone()));
+            return Err(ClaimRefused::NotClean(self.status.conditions.clean.message.to_string()));
         }
         if !self.status.published.is_empty() {
             return Err(ClaimRefused::Published { paths: self.paths() });
         }
         if !self.is_healthy() {
-            return Err(ClaimRefused::NotHealthy(self.status.conditions.healthy.message.clone()));
+            return Err(ClaimRefused::NotHealthy(
+                self.status.conditions.healthy.message.to_string(),
+            ));
         }
         if self.spec.cordoned {
             return Err(ClaimRefused::Cordoned);
@@ -182,8 +184,8 @@ impl LocalVolume {
         let cut_off = self.cut_off().filter(|_| !goes_on);
         due.then(|| {
             self.with_clean(clean, |status| {
-                status.last_wipe = cut_off.or(status.last_wipe.take());
-                status.cleaning = Some(cleaning);
+                status.last_wipe = cut_off.map(Box::new).or(status.last_wipe.take());
+                status.cleaning = Some(Box::new(cleaning));
             })
         })
     }
@@ -227,7 +229,12 @@ impl LocalVolume {
             "{} was on node {node}, which is no longer in the cluster: delete the claim to give it up",
             self.status.path
         );
-        let gone = Condition { status: false, reason: HealthReason::NodeGone, message, since: now };
+        let gone = Condition {
+            status: false,
+            reason: HealthReason::NodeGone,
+            message: message.into(),
+            since: now,
+        };
         let mut status = self.status.clone();
         status.published.clear();
         status.conditions.healthy = self.status.conditions.healthy.then(gone);
@@ -255,7 +262,7 @@ impl LocalVolume {
             self.status.path, self.name
         );
         let (reason, since) = (CleanReason::FoundInUse, self.status.conditions.clean.since);
-        let clean = Condition { status: false, reason, message, since };
+        let clean = Condition { status: false, reason, message: message.into(), since };
         twice.status.conditions.clean = self.status.conditions.clean.then(clean);
         twice
     }
@@ -307,6 +314,6 @@ fn clean_condition(
             | CleanReason::Wiped
             | CleanReason::LeftAsIs
     );
-    let message = format!("{} is {message}", volume.status.path);
+    let message = format!("{} is {message}", volume.status.path).into();
     Condition { status, reason, message, since: now }
 }

@@ -184,7 +184,7 @@ impl Status {
         if let Some(before) = self.last_wipe.as_ref().filter(|before| wipe.repeats(before)) {
             wipe.times = before.times.saturating_add(1);
         }
-        self.last_wipe = Some(wipe);
+        self.last_wipe = Some(Box::new(wipe));
         self
     }
 }
@@ -195,7 +195,7 @@ impl LocalVolume {
         let cleaning = self.status.cleaning.as_ref()?;
         let is_it =
             |last: &Wipe| (last.tenancy, last.started) == (cleaning.tenancy, cleaning.started);
-        if self.status.last_wipe.as_ref().is_some_and(is_it) {
+        if self.status.last_wipe.as_deref().is_some_and(is_it) {
             return None;
         }
         let begun = Wipe::begun(cleaning.tenancy, &cleaning.method, cleaning.started);
@@ -214,12 +214,12 @@ impl LocalVolume {
             last.result == WipeResult::VerifyFailed
                 && (last.tenancy, last.asked) == (self.spec.tenancy, self.spec.clean_asked)
         };
-        said && self.status.last_wipe.as_ref().is_some_and(by)
+        said && self.status.last_wipe.as_deref().is_some_and(by)
     }
 
     /// Its latest wipe, with whose it was.
     pub fn last_wipe(&self) -> Option<WipeRecord> {
-        Some(self.record_of(self.status.last_wipe.clone()?))
+        Some(self.record_of(Wipe::clone(self.status.last_wipe.as_ref()?)))
     }
 
     /// `wipe`, with whose it was.
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn a_record_is_one_flat_object() {
         let mut volume = released();
-        volume.status.last_wipe = Some(failed(1, 1));
+        volume.status.last_wipe = Some(Box::new(failed(1, 1)));
         let record = volume.last_wipe().unwrap();
 
         let json = serde_json::to_value(&record).unwrap();

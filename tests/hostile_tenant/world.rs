@@ -170,7 +170,8 @@ impl World {
     pub(crate) fn wait_said(&self, reason: CleanReason, words: &str) -> String {
         self.berth.wait_for(&format!("{reason:?}: {words}"), |_| {
             let clean = self.volume().status.conditions.clean;
-            (clean.reason == reason && clean.message.contains(words)).then_some(clean.message)
+            (clean.reason == reason && clean.message.contains(words))
+                .then(|| clean.message.to_string())
         })
     }
 

@@ -30,7 +30,7 @@ fn given(volumes: &[LocalVolume], request: &ClaimRequest) -> Option<LocalVolume>
     let record = |volume: &LocalVolume| Recorded::new(volume.clone(), Version(1));
     index.reset(volumes.iter().map(record).collect());
     match index.choose(request) {
-        Choice::SetAside(recorded) => Some(recorded.volume.clone()),
+        Choice::SetAside(recorded) => Some(LocalVolume::clone(&recorded.volume)),
         _ => None,
     }
 }

@@ -91,7 +91,7 @@ async fn a_claim_for_a_file_system_gets_a_volume_that_can_be_had_with_it_or_none
     let other =
         world.claims.claim(with_filesystem("pvc-2", Some("ext4"), false)).await.unwrap_err();
 
-    assert_eq!([first.volume.name, second.volume.name], [wiped.name, xfs.name]);
+    assert_eq!([&first.volume.name, &second.volume.name], [&wiped.name, &xfs.name]);
     assert!(matches!(none, Error::Exhausted { .. }), "{none}");
     assert!(none.to_string().contains("1 of another file system"), "{none}");
     let Error::Incompatible { what: Mismatch::Filesystem { .. }, .. } = other else {

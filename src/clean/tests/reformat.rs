@@ -41,7 +41,7 @@ async fn begun(world: &World, name: &VolumeName) -> Remount {
     };
     let begun = |volume: &LocalVolume| {
         let mut status = volume.status.clone();
-        status.cleaning = Some(cleaning.clone());
+        status.cleaning = Some(Box::new(cleaning.clone()));
         Some(status)
     };
     world.inventory.modify_status(name, begun).await.unwrap();

@@ -77,7 +77,7 @@ impl World {
     }
 
     pub(super) async fn volume(&self, name: &VolumeName) -> LocalVolume {
-        self.inventory.get(name).await.unwrap().volume
+        LocalVolume::clone(&self.inventory.get(name).await.unwrap().volume)
     }
 
     /// Orders another way to wipe.
@@ -143,7 +143,7 @@ impl World {
         let volume = self.until(name, |v| v.status.conditions.clean.reason == reason).await;
         cancel.cancel();
         running.await.unwrap();
-        volume.status.conditions.clean.message
+        volume.status.conditions.clean.message.to_string()
     }
 }
 
@@ -173,7 +173,7 @@ fn recorded(path: &Path, mode: Mode) -> LocalVolume {
     }
     volume.status.path = path.to_str().unwrap().into();
     volume.status.fingerprint = facts.fingerprint;
-    volume.status.fs_type = facts.fs_type;
+    volume.status.fs_type = facts.fs_type.map(Into::into);
     volume.spec.mode = mode;
     volume
 }

@@ -32,12 +32,12 @@ async fn how_far_a_wipe_is_is_recorded_while_it_runs() {
     job.report().await;
 
     let recorded = inventory.get(&released().name).await.unwrap().volume;
-    let cleaning = recorded.status.cleaning.unwrap();
+    let cleaning = recorded.status.cleaning.clone().unwrap();
     assert_eq!((cleaning.entries, cleaning.bytes), (3, Bytes(4096)));
     for _ in 0..=IDLE_REPORTS {
         job.report().await;
     }
-    let said = async || inventory.get(&released().name).await.unwrap().volume.status;
+    let said = async || inventory.get(&released().name).await.unwrap().volume.status.clone();
     assert!(said().await.conditions.clean.message.ends_with(HANGS));
     job.progress.removed();
     job.report().await;

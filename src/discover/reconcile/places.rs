@@ -17,12 +17,12 @@ pub(super) struct Places {
 impl Places {
     /// Takes `place`, which `path` leads to.
     pub(super) fn take(&mut self, place: &Place, path: &str) {
-        for name in &place.on {
-            let on = self.taken.entry(name.clone()).or_default();
+        for name in place.on.iter() {
+            let on = self.taken.entry(name.to_owned()).or_default();
             on.entry(PathBuf::from(&place.root)).or_insert_with(|| path.to_owned());
         }
-        for disk in &place.disk {
-            self.disks.entry(disk.clone()).or_insert_with(|| path.to_owned());
+        for disk in place.disk.iter() {
+            self.disks.entry(disk.to_owned()).or_insert_with(|| path.to_owned());
         }
     }
 

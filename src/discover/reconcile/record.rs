@@ -34,7 +34,7 @@ pub(super) fn set_away(
         return;
     }
     let mut status = volume.status.clone();
-    let healthy = Condition { status: false, reason, message: message.to_owned(), since: now };
+    let healthy = Condition { status: false, reason, message: message.into(), since: now };
     status.conditions.healthy = said(&volume.status.conditions.healthy, healthy);
     if status != volume.status {
         plan.changes.push(Change::Status(name, Box::new(status)));
@@ -81,13 +81,13 @@ fn status(
     let mut status = volume.status.clone();
     status.path.clone_from(&here.candidate.path);
     if let Some(uid) = world.node_uid {
-        status.node_uid = Some(uid.to_owned());
+        status.node_uid = Some(uid.into());
     }
     status.other_paths.clone_from(here.other_paths);
     status.fingerprint = facts.fingerprint.clone();
     status.place = Some(facts.place.clone());
     status.capacity = here.capacity;
-    status.fs_type.clone_from(&facts.fs_type);
+    status.fs_type = facts.fs_type.as_deref().map(Into::into);
     status.conditions.healthy = healthy(volume, here.candidate, world);
     if is_idle(volume) && volume.is_clean() {
         // Whatever else is mounted of it while nobody holds it is the administrator's.
@@ -103,7 +103,8 @@ fn status(
         } else if reason == CleanReason::FoundData {
             status.clean_for = None;
         }
-        let condition = Condition { status: clean, reason, message, since: world.now };
+        let condition =
+            Condition { status: clean, reason, message: message.into(), since: world.now };
         status.conditions.clean = said(&volume.status.conditions.clean, condition);
     }
     match status.conditions.clean.reason {
@@ -144,7 +145,7 @@ fn healthy(
         _ => (HealthReason::Present, format!("{} is present and can be read", candidate.path)),
     };
     let status = reason == HealthReason::Present;
-    said(was, Condition { status, reason, message, since: world.now })
+    said(was, Condition { status, reason, message: message.into(), since: world.now })
 }
 
 /// What is to be said anew about how clean a volume is; absent where what was said stands.

@@ -187,17 +187,17 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
         place: Some(seen.facts.place.clone()),
         other_paths,
         capacity,
-        fs_type: seen.facts.fs_type.clone(),
+        fs_type: seen.facts.fs_type.as_deref().map(Into::into),
         clean_for: is_clean.then_some(tenancy),
         accepted: reason == CleanReason::Accepted,
         conditions: Conditions {
             healthy: Condition {
                 status: true,
                 reason: HealthReason::Present,
-                message: present,
+                message: present.into(),
                 since,
             },
-            clean: Condition { status: is_clean, reason, message, since },
+            clean: Condition { status: is_clean, reason, message: message.into(), since },
         },
         cleaning: None,
         last_wipe: None,
@@ -206,7 +206,7 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
         host_mounts: world.host_mounts(seen).unwrap_or_default(),
         root: seen.root.clone(),
         format: None,
-        node_uid: world.node_uid.map(str::to_owned),
+        node_uid: world.node_uid.map(Into::into),
     };
     Some(LocalVolume { name, spec, status })
 }

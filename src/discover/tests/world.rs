@@ -116,7 +116,7 @@ impl World {
     /// Every volume of the inventory.
     pub(super) async fn volumes(&self) -> Vec<LocalVolume> {
         let recorded = self.inventory.list().await.unwrap();
-        recorded.into_iter().map(|recorded| recorded.volume).collect()
+        recorded.into_iter().map(|recorded| LocalVolume::clone(&recorded.volume)).collect()
     }
 
     /// The volume that was last seen at `entry`.

@@ -80,7 +80,7 @@ pub(crate) async fn a_claim_name_may_be_used_again_once_its_volume_is_released<P
     let again =
         store.decide(&second.volume.name, second.version, held_by("pvc-1", second)).await.unwrap();
 
-    assert_eq!(held(&store.list().await.unwrap()), BTreeSet::from([again.volume.name]));
+    assert_eq!(held(&store.list().await.unwrap()), BTreeSet::from([again.volume.name.clone()]));
 }
 
 pub(crate) async fn a_claim_name_may_be_used_again_once_its_volume_is_removed<P: Place>() {
@@ -134,7 +134,7 @@ async fn first_free(store: &impl Inventory, name: &str, volumes: Vec<Recorded>) 
     for read in volumes {
         let spec = held_by(name, &read);
         match store.decide(&read.volume.name, read.version, spec).await {
-            Ok(recorded) => return recorded.volume.name,
+            Ok(recorded) => return recorded.volume.name.clone(),
             Err(Error::Conflict(_)) => {}
             Err(error) => panic!("{error}"),
         }

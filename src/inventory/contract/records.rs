@@ -44,7 +44,7 @@ pub(crate) async fn a_volume_that_is_not_there_is_not_found<P: Place>() {
 
 pub(crate) async fn what_is_decided_and_what_is_seen_change_apart<P: Place>() {
     let (_place, store, volumes) = with_volumes::<P>(1).await;
-    let LocalVolume { name, spec, status } = volumes[0].volume.clone();
+    let LocalVolume { name, spec, status } = LocalVolume::clone(&volumes[0].volume);
     let cordoned = Spec { cordoned: true, ..spec };
     let mut lost = status.clone();
     lost.conditions.healthy = holds(false, HealthReason::Missing);
@@ -52,8 +52,8 @@ pub(crate) async fn what_is_decided_and_what_is_seen_change_apart<P: Place>() {
     let decided = store.decide(&name, volumes[0].version, cordoned.clone()).await.unwrap();
     let observed = store.observe(&name, decided.version, lost.clone()).await.unwrap();
 
-    assert_eq!(decided.volume, LocalVolume { name: name.clone(), spec: cordoned.clone(), status });
-    assert_eq!(observed.volume, LocalVolume { name, spec: cordoned, status: lost });
+    assert_eq!(*decided.volume, LocalVolume { name: name.clone(), spec: cordoned.clone(), status });
+    assert_eq!(*observed.volume, LocalVolume { name, spec: cordoned, status: lost });
 }
 
 pub(crate) async fn every_change_has_a_greater_version<P: Place>() {
@@ -102,7 +102,7 @@ pub(crate) async fn a_removed_name_may_be_added_again_at_a_greater_version<P: Pl
     let first = &volumes[0];
     store.remove(&first.volume.name, first.version).await.unwrap();
 
-    let second = store.add(first.volume.clone()).await.unwrap();
+    let second = store.add(LocalVolume::clone(&first.volume)).await.unwrap();
 
     assert!(second.version > first.version);
     let stale = store.remove(&first.volume.name, first.version).await;
@@ -130,7 +130,7 @@ pub(crate) async fn versions_go_on_growing_after_a_reopen<P: Place>() {
     place.close(store).await;
 
     let store = place.open().await;
-    let added = store.add(newest.volume.clone()).await.unwrap();
+    let added = store.add(LocalVolume::clone(&newest.volume)).await.unwrap();
 
     assert!(added.version > newest.version);
 }
@@ -152,7 +152,8 @@ pub(crate) async fn many_writers_of_one_status_lose_nothing<P: Place>() {
         writer.await.unwrap();
     }
 
-    let mut numbers = store.get(&volumes[0].volume.name).await.unwrap().volume.status.own_mounts;
+    let mut numbers =
+        store.get(&volumes[0].volume.name).await.unwrap().volume.status.own_mounts.clone();
     numbers.sort_by_key(|number| number.parse::<u32>().unwrap());
     assert_eq!(numbers, (0..20).map(|number| number.to_string()).collect::<Vec<_>>());
 }

@@ -27,7 +27,7 @@ fn full() -> LocalVolume {
         Some(CleanPolicy { method: CleanMethod::Shred { passes: 3 }, verify: true });
     let status = &mut volume.status;
     status.conditions.healthy = holds(false, HealthReason::ReadOnly);
-    status.cleaning = Some(Cleaning {
+    status.cleaning = Some(Box::new(Cleaning {
         tenancy: Tenancy(7),
         method: CleanMethod::Command { command: vec!["wipe".into(), "-f".into()], timeout: 60 },
         started: Timestamp::UNIX_EPOCH,
@@ -41,14 +41,14 @@ fn full() -> LocalVolume {
             label: Some("data".into()),
             options: "rw,noatime".into(),
         }),
-    });
-    status.last_wipe = Some(Wipe {
+    }));
+    status.last_wipe = Some(Box::new(Wipe {
         result: WipeResult::VerifyFailed,
         duration_millis: Some(1),
         verified: Verified::Samples,
         asked: Some(Timestamp::UNIX_EPOCH),
         ..Wipe::begun(Tenancy(6), &CleanMethod::Zero, Timestamp::UNIX_EPOCH).because("data")
-    });
+    }));
     status.published = vec![Published {
         path: "/var/lib/kubelet/x".into(),
         staging: true,

@@ -115,7 +115,7 @@ async fn a_watcher_that_is_behind_by_more_than_the_news_kept_is_told_everything_
     let store = Embedded::open(state.path()).unwrap();
     let mut events = store.watch();
     assert_eq!(events.next().await, Some(Event::Reset(Vec::new())));
-    let name = store.add(available()).await.unwrap().volume.name;
+    let name = store.add(available()).await.unwrap().volume.name.clone();
     for number in 0..1100 {
         let turn = |volume: &LocalVolume| Ok::<_, Error>(volume.cordoned(number % 2 == 0));
         store.modify_spec(&name, turn).await.unwrap();

@@ -265,7 +265,7 @@ impl<'a> Draft<'a> {
             self.wipes.extend(volume.last_wipe());
         }
         if let Some(was) = was {
-            if was.volume == volume {
+            if *was.volume == volume {
                 return Ok(was);
             }
             self.free(&was);

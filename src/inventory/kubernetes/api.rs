@@ -7,61 +7,66 @@ use futures_util::Stream;
 use json_patch::Patch as JsonPatch;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{
-    DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent,
+    DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent,
     WatchParams,
 };
-use kube::core::DeserializeGuard;
+use kube::core::Request;
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use super::super::{Version, crd};
+use super::alike::Alike;
 use super::entry::{Entry, finalizers, version};
 use super::error::{Failure, PATIENCE};
+use super::object::{Object, Page};
 use crate::volume::{LocalVolume, NodeName, VolumeName};
 
 /// Requests under way at once, so that a storm of claims waits here and not in the API server's queues.
 const REQUESTS: usize = 64;
 /// Who the API server notes as the writer of a field.
 const MANAGER: &str = "berth";
-/// Objects in one answer of a list.
-const PAGE: u32 = 500;
+/// Objects in one answer of a list. Tests have so few objects that there would be one page.
+pub(super) const PAGE: u32 = if cfg!(test) { 50 } else { 500 };
 /// How long to wait when the API server says that it has too much to do.
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(super) type Object = DeserializeGuard<crd::Object>;
-
 /// The ways to the API server.
 pub(super) struct Api {
-    objects: kube::Api<Object>,
-    /// The same objects, where a whole one is sent.
-    adding: kube::Api<crd::Object>,
+    client: Client,
+    /// How the objects are asked for.
+    objects: Request,
     pub(super) reservations: kube::Api<Lease>,
     selector: Option<String>,
+    alike: Alike,
     turns: Semaphore,
 }
 
 impl Api {
     /// `node` restricts lists and watches to the objects of that node.
-    pub(super) fn new(client: kube::Client, namespace: &str, node: Option<&NodeName>) -> Self {
+    pub(super) fn new(client: Client, namespace: &str, node: Option<&NodeName>) -> Self {
         Self {
-            objects: kube::Api::all(client.clone()),
-            adding: kube::Api::all(client.clone()),
-            reservations: kube::Api::namespaced(client, namespace),
+            objects: Request::new(crd::Object::url_path(&(), None)),
+            reservations: kube::Api::namespaced(client.clone(), namespace),
+            client,
             selector: node.map(|node| format!("spec.node={node}")),
+            alike: Alike::default(),
             turns: Semaphore::new(REQUESTS),
         }
     }
 
     pub(super) async fn get(&self, name: &VolumeName) -> Result<Entry, Failure> {
-        read(self.ask(name.as_str(), || self.objects.get(name.as_str())).await?)
+        let asked = || self.objects.get(name.as_str(), &GetParams::default());
+        self.read(self.ask(name.as_str(), || self.send(asked())).await?)
     }
 
     /// Makes the object of a volume, without a status.
     pub(super) async fn create(&self, volume: &LocalVolume) -> Result<Entry, Failure> {
         let mut object = crd::Object::incomplete(volume);
         object.metadata.finalizers = Some(finalizers(&[], &volume.spec));
-        let post = post();
-        let made = self.ask(volume.name.as_str(), || self.adding.create(&post, &object)).await?;
-        read(DeserializeGuard(Ok(made)))
+        let object = serde_json::to_vec(&object).map_err(Failure::unreadable)?;
+        let asked = || self.objects.create(&post(), object.clone());
+        self.read(self.ask(volume.name.as_str(), || self.send(asked())).await?)
     }
 
     pub(super) async fn patch(
@@ -72,7 +77,7 @@ impl Api {
         let (name, patch) = (name.as_str(), Patch::Json::<()>(patch));
         let plain =
             PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        read(self.ask(name, || self.objects.patch(name, &plain, &patch)).await?)
+        self.read(self.ask(name, || self.send(self.objects.patch(name, &plain, &patch))).await?)
     }
 
     pub(super) async fn patch_status(
@@ -83,16 +88,20 @@ impl Api {
         let (name, patch) = (name.as_str(), Patch::Json::<()>(patch));
         let plain =
             PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        read(self.ask(name, || self.objects.patch_status(name, &plain, &patch)).await?)
+        let asked = || self.objects.patch_subresource("status", name, &plain, &patch);
+        self.read(self.ask(name, || self.send(asked())).await?)
     }
 
     /// Deletes an object if it is still this one. Whether it is gone, rather than waiting for somebody's finalizer.
     pub(super) async fn delete(&self, entry: &Entry) -> Result<bool, Failure> {
         let exactly = exactly(&entry.uid, &entry.version.0.to_string());
         let name = entry.name.as_str();
-        let left = self.ask(name, || self.objects.delete(name, &exactly)).await?.left();
-        Ok(left
-            .is_none_or(|object| object.0.is_ok_and(|object| object.metadata.finalizers.is_none())))
+        let answer = self.ask(name, || async {
+            let asked = self.objects.delete(name, &exactly).map_err(kube::Error::BuildRequest)?;
+            self.client.request_status::<Object>(asked).await
+        });
+        let left = answer.await?.left();
+        Ok(left.is_none_or(|object| object.metadata.finalizers.is_empty()))
     }
 
     /// Every object in the scope, and the version at which that was so.
@@ -100,10 +109,11 @@ impl Api {
         let mut params = ListParams::default().limit(PAGE);
         params.field_selector.clone_from(&self.selector);
         let mut entries = Vec::new();
+        self.alike.forget();
         loop {
-            let page = self.ask("", || self.objects.list(&params)).await?;
-            entries.extend(page.items.into_iter().filter_map(known));
-            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            let page: Page = self.ask("", || self.send(self.objects.list(&params))).await?;
+            entries.extend(page.items.into_iter().filter_map(|object| self.known(object)));
+            params.continue_token = page.metadata.next.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 let at = page.metadata.resource_version.as_deref().and_then(version);
                 let at = at.ok_or_else(|| Failure::unreadable("the list has no version"))?;
@@ -116,10 +126,31 @@ impl Api {
     pub(super) async fn watch(
         &self,
         version: Version,
-    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Object>>> + use<>, kube::Error> {
+    ) -> kube::Result<impl Stream<Item = kube::Result<WatchEvent<Object>>> + use<>> {
         let mut params = WatchParams::default();
         params.field_selector.clone_from(&self.selector);
-        self.objects.watch(&params, &version.0.to_string()).await
+        let asked = self.objects.watch(&params, &version.0.to_string());
+        let asked = asked.map_err(kube::Error::BuildRequest)?;
+        self.client.request_events::<Object>(asked).await
+    }
+
+    /// Sends one request for objects, or for one.
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> kube::Result<T> {
+        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+    }
+
+    fn read(&self, object: Object) -> Result<Entry, Failure> {
+        Entry::read(object, &self.alike).map_err(Failure::unreadable)
+    }
+
+    /// An object of a list or a watch; one that cannot be a volume by its name is none of ours.
+    pub(super) fn known(&self, object: Object) -> Option<Entry> {
+        Entry::read(object, &self.alike)
+            .inspect_err(|error| tracing::warn!(%error, "an object was passed over"))
+            .ok()
     }
 
     /// Makes a request about the object called `name` and waits for the answer.
@@ -156,15 +187,4 @@ pub(super) fn exactly(uid: &str, version: &str) -> DeleteParams {
     let preconditions =
         Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_owned()) };
     DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
-}
-
-fn read(object: Object) -> Result<Entry, Failure> {
-    Entry::read(object).map_err(Failure::unreadable)
-}
-
-/// An object of a list or a watch; one that cannot be a volume by its name is none of ours.
-pub(super) fn known(object: Object) -> Option<Entry> {
-    Entry::read(object)
-        .inspect_err(|error| tracing::warn!(%error, "an object was passed over"))
-        .ok()
 }

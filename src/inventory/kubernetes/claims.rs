@@ -111,10 +111,18 @@ impl Kubernetes {
     /// Refuses to say that a volume is not there while a claim is reserved on it: its object was deleted, and its agent,
     /// which has the claim in its ledger, is about to make it anew.
     pub(super) async fn check_unreserved(&self, name: &VolumeName) -> Result<(), Error> {
-        let all = self.running.api.list_reservations().await;
-        let all = all.map_err(|failure| failure.of_reading(RESERVING))?;
-        let reserved = all.iter().any(|reservation| reservation.wish.volume == *name);
-        if reserved { Err(missing(name)) } else { Ok(()) }
+        let mut page = None;
+        loop {
+            let read = self.running.api.list_reservations(page).await;
+            let (all, next) = read.map_err(|failure| failure.of_reading(RESERVING))?;
+            if all.iter().any(|reservation| reservation.wish.volume == *name) {
+                return Err(missing(name));
+            }
+            page = next;
+            if page.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Makes the reservation, in the place of a dead one if need be.

@@ -1,9 +1,11 @@
 //! One object of the API server, as the store uses it.
 
-use kube::api::ObjectMeta;
-use kube::core::DeserializeGuard;
+use std::sync::Arc;
 
-use super::super::{Recorded, Version, crd};
+use super::super::crd::{LocalVolumeSpec, LocalVolumeStatus};
+use super::super::{Recorded, Version};
+use super::alike::Alike;
+use super::object::{Metadata, Object};
 use crate::volume::{ClaimName, LocalVolume, Spec, VolumeName};
 
 /// What keeps the object of a claimed volume from going away before its agent knows of it: see [`finalizers`].
@@ -14,7 +16,7 @@ pub(crate) const FINALIZER: &str = "berth.dev/claimed";
 pub(crate) struct Entry {
     pub(crate) name: VolumeName,
     pub(crate) version: Version,
-    pub(crate) uid: String,
+    pub(crate) uid: Box<str>,
     pub(crate) finalizers: Vec<String>,
     /// Whether it goes as soon as its last finalizer does.
     pub(crate) deleting: bool,
@@ -25,7 +27,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
     /// A volume.
-    Volume(Box<LocalVolume>),
+    Volume(Arc<LocalVolume>),
     /// A volume that is being added: it has no status yet.
     Incomplete(Box<Spec>),
     /// Nothing that this release understands.
@@ -41,34 +43,20 @@ pub(super) struct NoEntry {
 
 impl Entry {
     /// The object as the API server gave it.
-    pub(super) fn read(object: DeserializeGuard<crd::Object>) -> Result<Self, NoEntry> {
-        match object.0 {
-            Ok(object) => {
-                let content = Content::read(&object);
-                Self::of(object.metadata, content)
-            }
-            Err(invalid) => Self::of(invalid.metadata, Content::Unreadable(invalid.error)),
-        }
-    }
-
-    fn of(metadata: ObjectMeta, content: Content) -> Result<Self, NoEntry> {
-        let name = metadata.name.unwrap_or_default();
-        let version = metadata.resource_version.as_deref().and_then(version);
-        match (name.parse(), version, metadata.uid) {
-            (Ok(name), Some(version), Some(uid)) => Ok(Self {
-                name,
-                version,
-                uid,
-                finalizers: metadata.finalizers.unwrap_or_default(),
-                deleting: metadata.deletion_timestamp.is_some(),
-                content,
-            }),
-            _ => Err(NoEntry { name }),
-        }
+    pub(super) fn read(object: Object, alike: &Alike) -> Result<Self, NoEntry> {
+        let Metadata { name, uid, resource_version, finalizers, deletion_timestamp } =
+            object.metadata;
+        let version = resource_version.as_deref().and_then(version);
+        let (Ok(parsed), Some(version), Some(uid)) = (name.parse::<VolumeName>(), version, uid)
+        else {
+            return Err(NoEntry { name });
+        };
+        let content = Content::read(&parsed, object.content, alike);
+        Ok(Self { name: parsed, version, uid, finalizers, deleting: deletion_timestamp, content })
     }
 
     /// The volume, if the object is one: complete, readable, and not gone already but for a finalizer of somebody else.
-    pub(crate) fn volume(&self) -> Option<&LocalVolume> {
+    pub(crate) fn volume(&self) -> Option<&Arc<LocalVolume>> {
         match &self.content {
             Content::Volume(volume) if !self.deleting || self.is_kept() => Some(volume),
             _ => None,
@@ -81,7 +69,7 @@ impl Entry {
     }
 
     pub(super) fn recorded(&self) -> Option<Recorded> {
-        let volume = self.volume()?.clone();
+        let volume = Arc::clone(self.volume()?);
         Some(Recorded { volume, version: self.version, deleting: self.deleting })
     }
 
@@ -100,11 +88,23 @@ impl Entry {
 }
 
 impl Content {
-    fn read(object: &crd::Object) -> Self {
-        match object.volume() {
-            Ok(Some(volume)) => Self::Volume(Box::new(volume)),
-            Ok(None) => Self::Incomplete(Box::new(Spec::from(&object.spec))),
-            Err(error) => Self::Unreadable(error.to_string()),
+    fn read(
+        name: &VolumeName,
+        said: Result<(LocalVolumeSpec, Option<LocalVolumeStatus>), String>,
+        alike: &Alike,
+    ) -> Self {
+        let (spec, status) = match said {
+            Ok((spec, status)) => (Spec::from(spec), status.map(LocalVolumeStatus::read)),
+            Err(why) => return Self::Unreadable(why),
+        };
+        match status {
+            None => Self::Incomplete(Box::new(spec)),
+            Some(Ok(status)) => {
+                let mut volume = LocalVolume { name: name.clone(), spec, status };
+                alike.share(&mut volume);
+                Self::Volume(Arc::new(volume))
+            }
+            Some(Err(error)) => Self::Unreadable(error.to_string()),
         }
     }
 }
@@ -116,10 +116,10 @@ impl Entry {
         Self {
             name: volume.name.clone(),
             version: Version(version),
-            uid: "uid-1".to_owned(),
+            uid: "uid-1".into(),
             finalizers: finalizers(&[], &volume.spec),
             deleting: false,
-            content: Content::Volume(Box::new(volume.clone())),
+            content: Content::Volume(Arc::new(volume.clone())),
         }
     }
 }

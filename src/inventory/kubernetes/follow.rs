@@ -9,10 +9,11 @@ use kube::api::WatchEvent;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::api::{Api, Object, known};
+use super::api::Api;
 use super::entry::version;
 use super::error::PATIENCE;
 use super::memory::Memory;
+use super::object::Object;
 use crate::causes;
 
 /// The first and the longest wait between two tries.
@@ -66,7 +67,7 @@ async fn watch(api: &Api, memory: &Memory, waiting: &mut Waiting) -> End {
     let mut events = std::pin::pin!(events);
     loop {
         match timeout(SILENCE, events.next()).await {
-            Ok(Some(Ok(event))) => match take(event, memory) {
+            Ok(Some(Ok(event))) => match take(event, api, memory) {
                 None => waiting.over(),
                 Some(end) => return end,
             },
@@ -76,15 +77,15 @@ async fn watch(api: &Api, memory: &Memory, waiting: &mut Waiting) -> End {
     }
 }
 
-fn take(event: WatchEvent<Object>, memory: &Memory) -> Option<End> {
+fn take(event: WatchEvent<Object>, api: &Api, memory: &Memory) -> Option<End> {
     match event {
         WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-            if let Some(entry) = known(object) {
+            if let Some(entry) = api.known(object) {
                 memory.applied(entry);
             }
         }
         WatchEvent::Deleted(object) => {
-            if let Some(entry) = known(object) {
+            if let Some(entry) = api.known(object) {
                 memory.removed(&entry.name, entry.version);
             }
         }

@@ -4,13 +4,16 @@
 //! A read sees both, so that it never shows less than what this process was answered. Watchers are told of what the
 //! watch brings and of nothing else, so that they hear every change once and in the API server's order.
 
-use std::collections::{BTreeMap, HashMap};
+mod told;
+
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use futures_util::{Stream, stream};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
 
+use self::told::Told;
 use super::super::{Event, Recorded, Version};
 use super::entry::Entry;
 use crate::volume::{ClaimName, VolumeName};
@@ -29,7 +32,7 @@ pub(super) struct Memory {
 #[derive(Debug)]
 struct Now {
     /// The objects that are volumes, as they were at version `at`. Absent until the first list.
-    told: Option<BTreeMap<VolumeName, Arc<Entry>>>,
+    told: Option<Told>,
     /// Everything up to this version has been told.
     at: Version,
     /// What answers to this process said beyond that.
@@ -74,7 +77,7 @@ impl Memory {
     /// Who holds this claim, as far as is known.
     pub(super) fn holder(&self, claim: &ClaimName) -> Option<VolumeName> {
         let now = self.read();
-        let told = now.told.iter().flatten().map(|(name, _)| name);
+        let told = now.told.iter().flat_map(|told| told.holders(claim));
         let mut names = told.chain(now.ahead.keys());
         let holds = |entry: &Arc<Entry>| entry.claim_name() == Some(claim);
         names.find(|name| now.get(name).is_some_and(holds)).cloned()
@@ -152,7 +155,7 @@ impl Memory {
                 if let Some(told) = &now.told
                     && !known.iter().any(|(name, ahead)| now.is_untold(name, ahead))
                 {
-                    return Some((told.values().cloned().collect(), news.subscribe()));
+                    return Some((told.all().cloned().collect(), news.subscribe()));
                 }
             }
             let _ = progress.changed().await;
@@ -179,18 +182,16 @@ impl Now {
     }
 
     fn all(&self) -> Option<Vec<Arc<Entry>>> {
-        let mut all = self.told.clone()?;
-        for (name, ahead) in &self.ahead {
-            match ahead {
-                Ahead::Known(entry) if entry.volume().is_some() => {
-                    all.insert(name.clone(), Arc::clone(entry));
-                }
-                Ahead::Known(_) | Ahead::Gone(_) => {
-                    all.remove(name);
-                }
-            }
-        }
-        Some(all.into_values().collect())
+        let told = self.told.as_ref()?.all();
+        let mut all: Vec<_> =
+            told.filter(|entry| !self.ahead.contains_key(&entry.name)).cloned().collect();
+        let known = self.ahead.values().filter_map(|ahead| match ahead {
+            Ahead::Known(entry) if entry.volume().is_some() => Some(Arc::clone(entry)),
+            Ahead::Known(_) | Ahead::Gone(_) => None,
+        });
+        all.extend(known);
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        Some(all)
     }
 
     fn answered(&mut self, entry: Entry) {
@@ -220,7 +221,7 @@ impl Now {
             self.forget(&entry.name, version);
         } else if let Some(told) = &mut self.told {
             let entry = Arc::new(entry);
-            told.insert(entry.name.clone(), Arc::clone(&entry));
+            told.insert(Arc::clone(&entry));
             self.tell(News::Applied(entry));
         }
         self.advance(version);
@@ -229,7 +230,7 @@ impl Now {
     /// The object is no volume any longer, for readers.
     fn forget(&mut self, name: &VolumeName, version: Version) {
         let Some(told) = &mut self.told else { return };
-        if told.remove(name).is_some() {
+        if told.remove(name) {
             self.tell(News::Removed(name.clone(), version));
         }
     }
@@ -237,6 +238,9 @@ impl Now {
     /// Everything up to `version` has been told: answers up to there say nothing more.
     fn advance(&mut self, version: Version) {
         self.at = self.at.max(version);
+        if self.ahead.is_empty() {
+            return;
+        }
         let ahead = std::mem::take(&mut self.ahead);
         self.ahead =
             ahead.into_iter().filter(|(name, ahead)| self.is_untold(name, ahead)).collect();
@@ -261,7 +265,7 @@ impl Now {
             self.ahead.clear();
         }
         let volumes = all.into_iter().filter(|entry| entry.volume().is_some());
-        self.told = Some(volumes.map(|entry| (entry.name.clone(), Arc::new(entry))).collect());
+        self.told = Some(volumes.collect());
         self.at = version;
         self.advance(version);
         self.tell(News::Listed);

@@ -14,7 +14,7 @@ use kube::api::{ListParams, ObjectMeta};
 use sha2::{Digest, Sha256};
 
 use super::super::{Cause, Version};
-use super::api::{Api, exactly, post};
+use super::api::{Api, PAGE, exactly, post};
 use super::entry::Entry;
 use super::error::Failure;
 use crate::volume::{ClaimName, InvalidName, Spec, VolumeName};
@@ -93,16 +93,21 @@ impl Api {
         self.ask(&name, || self.reservations.delete(&name, &exactly)).await.map(drop)
     }
 
-    /// Every reservation.
-    pub(super) async fn list_reservations(&self) -> Result<Vec<Reservation>, Failure> {
+    /// A page of the reservations, and where the next one begins: all of them at once may be more than fit in memory.
+    pub(super) async fn list_reservations(
+        &self,
+        page: Option<String>,
+    ) -> Result<(Vec<Reservation>, Option<String>), Failure> {
         let (label, value) = LABEL;
-        let params = ListParams::default().labels(&format!("{label}={value}"));
+        let mut params = ListParams::default().labels(&format!("{label}={value}")).limit(PAGE);
+        params.continue_token = page;
         let leases = self.ask("", || self.reservations.list(&params)).await?;
         let known = leases.items.into_iter().filter_map(|lease| {
             let read = Reservation::read(lease);
             read.inspect_err(|error| tracing::warn!(%error, "a Lease was passed over")).ok()
         });
-        Ok(known.collect())
+        let next = leases.metadata.continue_.filter(|token| !token.is_empty());
+        Ok((known.collect(), next))
     }
 }
 

@@ -78,22 +78,28 @@ impl Kubernetes {
     /// about to be made anew with its claim: its reservation is deleted when it was in `missing` already, which holds
     /// those afterwards whose volumes are.
     pub(super) async fn sweep(&self, missing: &mut HashSet<ClaimName>) -> Result<Swept, Error> {
-        let reservations = self.running.api.list_reservations().await;
-        let reservations = reservations.map_err(|failure| failure.of_reading(SWEEPING))?;
         let mut swept = Swept::default();
         let mut reserved = HashSet::new();
-        let before = std::mem::take(missing);
-        for reservation in reservations {
-            let fate = self.fate(&reservation).await;
-            let claim = &reservation.wish.claim;
-            if fate == Fate::Missing && !before.contains(claim) {
-                missing.insert(claim.clone());
+        let (before, mut page) = (std::mem::take(missing), None);
+        loop {
+            let read = self.running.api.list_reservations(page).await;
+            let (reservations, next) = read.map_err(|failure| failure.of_reading(SWEEPING))?;
+            for reservation in reservations {
+                let fate = self.fate(&reservation).await;
+                let claim = &reservation.wish.claim;
+                if fate == Fate::Missing && !before.contains(claim) {
+                    missing.insert(claim.clone());
+                }
+                if fate == Fate::Dead || (fate == Fate::Missing && before.contains(claim)) {
+                    let deleted = self.running.api.delete_reservation(&reservation).await;
+                    swept.deleted += usize::from(deleted.is_ok());
+                } else {
+                    reserved.insert(reservation.wish.claim);
+                }
             }
-            if fate == Fate::Dead || (fate == Fate::Missing && before.contains(claim)) {
-                let deleted = self.running.api.delete_reservation(&reservation).await;
-                swept.deleted += usize::from(deleted.is_ok());
-            } else {
-                reserved.insert(reservation.wish.claim);
+            page = next;
+            if page.is_none() {
+                break;
             }
         }
         for held in self.list().await? {
@@ -104,7 +110,7 @@ impl Kubernetes {
             // It is read as that the volume holds the claim or, once it does not, as dead.
             let wish = Wish {
                 claim: claim.name.clone(),
-                volume: held.volume.name,
+                volume: held.volume.name.clone(),
                 version: held.version,
                 spec: held.volume.spec.clone(),
             };

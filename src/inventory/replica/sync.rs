@@ -183,7 +183,7 @@ async fn settle<R: Inventory>(
             Err(Error::NotFound(_)) => None,
             answer => Some(answer?.volume),
         };
-        let step = step::next(ledger.as_ref(), remote.as_ref());
+        let step = step::next(ledger.as_deref(), remote.as_ref());
         if step == Step::Nothing {
             return Ok(());
         }
@@ -224,7 +224,7 @@ async fn act<R: Inventory>(
         }
         (Step::Publish(volume), _) => replica.remote.add(*volume).await.map(Some),
         (Step::Take, Some(remote)) => {
-            let status = replica.take(&remote).await?.volume.status;
+            let status = replica.take(&remote).await?.volume.status.clone();
             // Also where nothing was seen: what people read of the volume follows from what was decided too.
             replica.remote.observe(name, remote.version, status).await.map(Some)
         }
@@ -264,8 +264,8 @@ async fn forsake<R: Inventory>(replica: &Replica<R>, volume: &LocalVolume) -> Re
 
 fn names(event: Event) -> Vec<VolumeName> {
     match event {
-        Event::Reset(all) => all.into_iter().map(|recorded| recorded.volume.name).collect(),
-        Event::Applied(recorded) => vec![recorded.volume.name],
+        Event::Reset(all) => all.iter().map(|recorded| recorded.volume.name.clone()).collect(),
+        Event::Applied(recorded) => vec![recorded.volume.name.clone()],
         Event::Removed(name, _) => vec![name],
     }
 }

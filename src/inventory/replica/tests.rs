@@ -128,7 +128,9 @@ async fn stop(replica: Replica<Remote>) {
 
 /// Waits until both stores have exactly the same volumes, and gives them.
 async fn equal(replica: &Replica<Remote>) -> Vec<LocalVolume> {
-    let volumes = |all: Vec<Recorded>| all.into_iter().map(|one| one.volume).collect::<Vec<_>>();
+    let volumes = |all: Vec<Recorded>| {
+        all.iter().map(|one| LocalVolume::clone(&one.volume)).collect::<Vec<_>>()
+    };
     let wait = async {
         let mut ledger = volumes(replica.ledger.list().await.unwrap());
         while ledger != volumes(replica.remote.store.list().await.unwrap()) {
@@ -183,7 +185,7 @@ async fn nothing_is_decided_while_the_remote_store_is_away() {
 async fn a_claim_that_the_ledger_has_not_heard_of_is_known_to_whoever_asks_for_the_latest() {
     let directories = Directories::new();
     let (replica, running) = directories.start();
-    let name = replica.add(available()).await.unwrap().volume.name;
+    let name = replica.add(available()).await.unwrap().volume.name.clone();
     equal(&replica).await;
     running.cancel();
     let claimed =
@@ -239,7 +241,10 @@ async fn a_ledger_that_was_lost_is_taken_from_the_remote_store_before_the_replic
     replica.ready().await;
 
     let ledger = replica.list().await.unwrap();
-    assert_eq!(ledger.into_iter().map(|one| one.volume).collect::<Vec<_>>(), before);
+    assert_eq!(
+        ledger.into_iter().map(|one| LocalVolume::clone(&one.volume)).collect::<Vec<_>>(),
+        before
+    );
 }
 
 #[tokio::test]
@@ -263,10 +268,10 @@ async fn a_replica_is_not_ready_while_the_remote_store_is_away() {
 async fn a_tenancy_never_goes_back_when_the_remote_store_is_set_back() {
     let directories = Directories::new();
     let (replica, _) = directories.start();
-    let name = replica.add(available()).await.unwrap().volume.name;
+    let name = replica.add(available()).await.unwrap().volume.name.clone();
     equal(&replica).await;
     let (mut ahead, old) = (replica.get(&name).await.unwrap(), available());
-    ahead.volume.spec.tenancy = Tenancy(5);
+    Arc::make_mut(&mut ahead.volume).spec.tenancy = Tenancy(5);
     replica.decide(&name, ahead.version, ahead.volume.spec.clone()).await.unwrap();
     let ahead = equal(&replica).await;
 
@@ -280,7 +285,7 @@ async fn a_tenancy_never_goes_back_when_the_remote_store_is_set_back() {
 async fn old_news_of_the_remote_store_is_not_taken_for_new() {
     let directories = Directories::new();
     let (replica, running) = directories.start();
-    let name = replica.add(available()).await.unwrap().volume.name;
+    let name = replica.add(available()).await.unwrap().volume.name.clone();
     equal(&replica).await;
     running.cancel();
     let claimed =
@@ -384,7 +389,7 @@ proptest! {
             for (number, happening) in storm {
                 happen(&replica, number, happening).await;
                 for known in replica.list().await.unwrap() {
-                    let most = reached.entry(known.volume.name).or_insert(Tenancy(0));
+                    let most = reached.entry(known.volume.name.clone()).or_insert(Tenancy(0));
                     *most = known.volume.spec.tenancy.max(*most);
                 }
             }

@@ -141,7 +141,7 @@ impl World {
         volume.status.path = path.to_str().unwrap().into();
         volume.status.fingerprint = facts.fingerprint;
         volume.status.place = Some(facts.place);
-        volume.status.fs_type = facts.fs_type;
+        volume.status.fs_type = facts.fs_type.map(Into::into);
         volume.spec.mode = mode;
         volume.spec = volume.claimed(fixture::claim(entry), fixture::delete()).unwrap();
         let id = volume.id().unwrap();
@@ -150,7 +150,7 @@ impl World {
     }
 
     pub(super) async fn volume(&self, name: &VolumeName) -> LocalVolume {
-        self.inventory.get(name).await.unwrap().volume
+        LocalVolume::clone(&self.inventory.get(name).await.unwrap().volume)
     }
 
     /// What is recorded of where `id` is.

@@ -83,6 +83,7 @@ fn a_fingerprint_that_the_name_was_not_made_of_is_that_of_nothing() {
 fn an_xfs_that_a_wipe_made_anew_is_still_the_volume() {
     let xfs = |inode| {
         let (fs_type, uuid) = ("xfs".to_owned(), Some("u".to_owned()));
+        let fs_type = fs_type.into();
         let filesystem = FilesystemIdentity { fs_type, uuid, device_number: None };
         Fingerprint::Directory { filesystem, inode, born: None }
     };
@@ -108,14 +109,14 @@ fn no_wipe_or_format_that_a_record_says_was_begun_is_gone_on_with() {
         label: None,
         options: "rw,suid,dev".into(),
     };
-    volume.status.cleaning = Some(Cleaning {
+    volume.status.cleaning = Some(Box::new(Cleaning {
         tenancy: Tenancy(1),
         method: CleanMethod::Reformat,
         started: jiff::Timestamp::UNIX_EPOCH,
         entries: u64::MAX,
         bytes: Bytes(u64::MAX),
         remount: Some(remount),
-    });
+    }));
     volume.status.format =
         Some(Format { tenancy: Tenancy(1), fs_type: "ext4".into(), done: false });
 

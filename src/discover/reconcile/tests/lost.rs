@@ -8,14 +8,14 @@ use crate::volume::{
 
 fn cleaning(host: &mut Host, remount: Option<Remount>) {
     let volume = host.at("fast/v1");
-    volume.status.cleaning = Some(Cleaning {
+    volume.status.cleaning = Some(Box::new(Cleaning {
         tenancy: volume.spec.tenancy,
         method: CleanMethod::Reformat,
         started: jiff::Timestamp::UNIX_EPOCH,
         entries: 0,
         bytes: Bytes(0),
         remount,
-    });
+    }));
 }
 
 fn remount(seen: &Seen) -> Remount {

@@ -8,8 +8,8 @@ use crate::host::DeviceNumber;
 use crate::pool::{Accept, FsType};
 use crate::source::Facts;
 use crate::volume::{
-    Bytes, CleanMethod, DeviceIdentity, FilesystemIdentity, Fingerprint, HealthReason, NewVolumes,
-    Phase, Place, PoolName,
+    Bytes, CleanMethod, DeviceIdentity, FilesystemIdentity, Fingerprint, HealthReason, Names,
+    NewVolumes, Phase, Place, PoolName,
 };
 
 pub(crate) const GIB: u64 = 1 << 30;
@@ -69,7 +69,7 @@ fn seen(
         place: Place {
             on: [format!("filesystem uuid-{minor}"), format!("number 8:{minor}")].into(),
             root: root.to_owned(),
-            disk: BTreeSet::new(),
+            disk: Names::default(),
             attached: fs_type.is_none(),
         },
         is_mount: false,

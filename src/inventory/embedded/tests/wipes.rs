@@ -30,7 +30,7 @@ async fn each_wipe_is_kept_over_a_reopen_and_the_removal_of_its_volume() {
         let (tenancy, method) = (Tenancy(4), CleanMethod::Delete);
         let cleaning =
             Cleaning { tenancy, method, started, entries: 0, bytes: Bytes(0), remount: None };
-        Some(Status { cleaning: Some(cleaning), ..volume.status.clone() })
+        Some(Status { cleaning: Some(Box::new(cleaning)), ..volume.status.clone() })
     };
     let last = store.modify_status(&name, begun).await.unwrap();
     store.remove(&name, last.version).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_file_that_is_written_anew_has_the_wipes_too_and_of_a_failed_write_the
         on(failing::Failing { file: redb::backends::FileBackend::new(file)?, fails })
     });
     let store = Embedded::open_on(Disk::with_backing(state.path(), backing).unwrap()).unwrap();
-    let name = store.add(volume(0)).await.unwrap().volume.name;
+    let name = store.add(volume(0)).await.unwrap().volume.name.clone();
     store.modify_status(&name, |volume| Some(wiped(volume, 1))).await.unwrap();
 
     fails.store(true, Ordering::SeqCst);

@@ -272,10 +272,11 @@ fn fold(
     while let Some(Some(event)) = events.next().now_or_never() {
         match event {
             Event::Reset(all) => {
-                *known = all.into_iter().map(|all| (all.volume.name, all.version)).collect();
+                *known =
+                    all.into_iter().map(|all| (all.volume.name.clone(), all.version)).collect();
             }
             Event::Applied(recorded) => {
-                let before = known.insert(recorded.volume.name, recorded.version);
+                let before = known.insert(recorded.volume.name.clone(), recorded.version);
                 assert!(before < Some(recorded.version), "told twice");
             }
             Event::Removed(name, version) => {

@@ -53,14 +53,14 @@ fn a_claim_is_written_with_its_finalizer_and_its_end_leaves_that_alone() {
 #[test]
 fn a_status_is_replaced_whole_where_it_differs_and_nowhere_else() {
     let mut before = available();
-    before.status.cleaning = Some(Cleaning {
+    before.status.cleaning = Some(Box::new(Cleaning {
         tenancy: Tenancy(0),
         method: CleanMethod::Delete,
         started: jiff::Timestamp::UNIX_EPOCH,
         entries: 3,
         bytes: crate::volume::Bytes(0),
         remount: None,
-    });
+    }));
     before.status.own_mounts = vec!["/mnt/x".into()];
     let mut after = before.status.clone();
     after.cleaning = None;

@@ -38,7 +38,7 @@ async fn release(store: &Kubernetes, held: &Recorded) -> Recorded {
 }
 
 async fn reservations(store: &Kubernetes) -> Vec<ClaimName> {
-    let all = store.running.api.list_reservations().await.unwrap();
+    let all = store.running.api.list_reservations(None).await.unwrap().0;
     all.into_iter().map(|reservation| reservation.wish.claim).collect()
 }
 
@@ -47,7 +47,7 @@ async fn two_stores_at_once_never_give_one_name_two_volumes() {
     let (place, one) = cluster!();
     let other = place.open().await;
     let witness = place.open().await;
-    let names: Vec<_> = volumes(&one, 6).await.into_iter().map(|r| r.volume.name).collect();
+    let names: Vec<_> = volumes(&one, 6).await.into_iter().map(|r| r.volume.name.clone()).collect();
     let mut events = witness.watch();
     events.next().await.unwrap();
 
@@ -123,7 +123,7 @@ async fn count_claims(
         if volume.name == *last {
             return begun;
         }
-        match volume.spec.claim.map(|claim| claim.name) {
+        match volume.spec.claim.as_ref().map(|claim| claim.name.clone()) {
             None => {
                 held.remove(&volume.name);
             }
@@ -131,7 +131,7 @@ async fn count_claims(
                 let twice =
                     held.iter().find(|(holder, name)| **name == claim && **holder != volume.name);
                 assert_eq!(twice, None, "{claim} is held by {} as well", volume.name);
-                begun += usize::from(held.insert(volume.name, claim).is_none());
+                begun += usize::from(held.insert(volume.name.clone(), claim).is_none());
             }
         }
     }
@@ -202,7 +202,7 @@ async fn a_claim_whose_volume_is_missing_gets_no_other_and_has_it_again_once_tha
     let elsewhere = claim_on(&store, "pvc-1", free).await;
     let holder = store.holder(&"pvc-1".parse().unwrap()).await;
     let read = store.get(&held.volume.name).await;
-    let back = store.add(held.volume.clone()).await.unwrap();
+    let back = store.add(LocalVolume::clone(&held.volume)).await.unwrap();
     let again = claim_on(&store, "pvc-1", free).await;
 
     for unsure in [elsewhere.map(drop), holder.map(drop), read.map(drop)] {
@@ -210,7 +210,10 @@ async fn a_claim_whose_volume_is_missing_gets_no_other_and_has_it_again_once_tha
     }
     assert_eq!(back.volume, held.volume);
     assert!(matches!(again, Err(Error::ClaimNameTaken { .. })), "{again:?}");
-    assert_eq!(store.holder(&"pvc-1".parse().unwrap()).await.unwrap(), Some(held.volume.name));
+    assert_eq!(
+        store.holder(&"pvc-1".parse().unwrap()).await.unwrap(),
+        Some(held.volume.name.clone())
+    );
 }
 
 #[tokio::test]
@@ -331,8 +334,8 @@ async fn a_held_volume_that_was_deleted_waits_for_who_knows_its_claim_and_is_mad
     let kept = store.get_live(&name).await.unwrap();
     let old = place.objects().get(name.as_str()).await.unwrap().metadata.uid;
     // Who has yet to learn of the claim changes nothing.
-    let unaware = agent.add(volumes[0].volume.clone()).await;
-    let anew = agent.add(held.volume.clone()).await.unwrap();
+    let unaware = agent.add(LocalVolume::clone(&volumes[0].volume)).await;
+    let anew = agent.add(LocalVolume::clone(&held.volume)).await.unwrap();
 
     assert_eq!(kept.volume, held.volume);
     assert!(kept.deleting && !anew.deleting);
@@ -352,8 +355,8 @@ async fn a_claim_that_ends_on_a_deleted_object_leaves_it_for_its_agent_to_learn_
     let kept = store.get_live(&name).await.unwrap();
 
     let released = release(&store, &kept).await;
-    let stale = store.add(held.volume.clone()).await;
-    let anew = store.add(released.volume.clone()).await.unwrap();
+    let stale = store.add(LocalVolume::clone(&held.volume)).await;
+    let anew = store.add(LocalVolume::clone(&released.volume)).await.unwrap();
 
     assert!(released.deleting);
     assert!(matches!(stale, Err(Error::Exists(_))), "{stale:?}");

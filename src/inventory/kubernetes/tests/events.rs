@@ -46,7 +46,7 @@ async fn a_wipe_that_was_disproved_is_an_event_of_its_volume_and_stands_in_its_s
         .map(|event| (event.type_.as_deref(), event.reason.as_deref(), event.message.as_deref()));
     let expected = (Some("Warning"), Some("VerifyFailed"), Some("a sentence"));
     assert_eq!(said.collect::<Vec<_>>(), [expected]);
-    assert_eq!(object.status.unwrap().last_wipe, Some(wipe));
+    assert_eq!(object.status.unwrap().last_wipe, Some(Box::new(wipe)));
     cancel.cancel();
     telling.await.unwrap();
 }

@@ -55,8 +55,8 @@ async fn an_addition_takes_up_what_an_earlier_one_left() {
     let first = store.add(held.clone()).await.unwrap();
     let second = store.add(volume(2)).await.unwrap();
 
-    assert_eq!(first.volume, held);
-    assert_eq!(second.volume, volume(2));
+    assert_eq!(*first.volume, held);
+    assert_eq!(*second.volume, volume(2));
     assert_eq!(store.list().await.unwrap().len(), 2);
 }
 
@@ -114,7 +114,7 @@ async fn what_people_wrote_on_an_object_stays() {
     let read = store.get_live(&added.volume.name).await.unwrap();
     let spec = held_by("pvc-1", &read);
     let held = store.decide(&read.volume.name, read.version, spec).await.unwrap();
-    let status = LocalVolume { status: added.volume.status, ..held.volume.clone() }.status;
+    let status = added.volume.status.clone();
     store.observe(&held.volume.name, held.version, status).await.unwrap();
 
     let metadata = place.objects().get(held.volume.name.as_str()).await.unwrap().metadata;

@@ -30,7 +30,7 @@ fn edited(mut volume: LocalVolume) -> LocalVolume {
         access: AccessMode::SingleNodeWriter,
         flags: Some(vec!["suid".into()]),
     }];
-    status.cleaning = Some(Cleaning {
+    status.cleaning = Some(Box::new(Cleaning {
         tenancy: volume.spec.tenancy,
         method: delete().method,
         started: jiff::Timestamp::UNIX_EPOCH,
@@ -44,7 +44,7 @@ fn edited(mut volume: LocalVolume) -> LocalVolume {
             label: None,
             options: "rw,suid".into(),
         }),
-    });
+    }));
     volume
 }
 
@@ -74,7 +74,7 @@ async fn of_an_edited_object_that_no_ledger_knows_the_claim_is_taken_and_nothing
     assert!(status.published.is_empty() && status.own_mounts.is_empty());
     assert!(!status.fingerprint.is_same_source(&edited(volume).status.fingerprint));
     // What is believed is told back, so that people see it.
-    assert_eq!(equal(&replica).await, [taken]);
+    assert_eq!(equal(&replica).await, [LocalVolume::clone(&taken)]);
 }
 
 #[tokio::test]
