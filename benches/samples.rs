@@ -63,11 +63,6 @@ impl fmt::Display for Samples {
 /// The heads of those cells, for [`crate::report::Report::table`].
 pub const HEADS: [&str; 4] = ["median:", "middle half:", "p99:", "times:"];
 
-/// The cells of something that was measured once.
-pub fn once(took: Duration) -> String {
-    format!("{} |  |  | 1", shown(took))
-}
-
 /// A time with three digits.
 pub fn shown(time: Duration) -> String {
     let (value, unit) = match time.as_secs_f64() {
