@@ -9,7 +9,7 @@ use crate::plot::Bars;
 use crate::report::Report;
 use crate::samples::{HEADS, Samples};
 use crate::site::{self, Site};
-use crate::support::{MIB, run as must};
+use crate::support::{MIB, requests, run as must};
 
 /// Bytes of the device that is wiped.
 const SIZE: u64 = 1024 * MIB;
@@ -79,7 +79,7 @@ fn beside(method: &str, act: fn(&Path)) -> (Samples, Samples, Duration) {
          clean: {{method: {method}, verify: false}}}}}}",
         site.host.pool(POOL).display()
     );
-    let mut bench = Bench::start(site, entry, &config);
+    let mut bench = Bench::start(site, entry, &config, requests::raw());
     let (mut berth, mut raw, mut used) = (Samples::default(), Samples::default(), Duration::ZERO);
     for _ in 0..rounds() {
         let id = bench.claim();
