@@ -28,9 +28,12 @@ use crate::support::{Berth, make_filesystem, mount, requests, run as must};
 const POOL: &str = "wiped";
 const ENTRY: &str = "v1";
 
+/// What is compared here, by its name.
+type Comparison = (&'static str, fn(&mut Report));
+
 pub fn run(report: &mut Report) {
     let asked = std::env::var("BERTH_BENCH_CLEAN").unwrap_or_default();
-    let parts: [(&str, fn(&mut Report)); 4] = [
+    let parts: [Comparison; 4] = [
         ("trees", trees),
         ("reformat", reformat),
         ("devices", devices::run),
@@ -69,8 +72,8 @@ fn available<'a>(report: &mut Report, all: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// A disk that is read and written past the page cache, so that what was forgotten is read from it.
-fn disk(site: &mut Site, size: u64) -> PathBuf {
-    let device = site.host.device(size);
+fn disk(site: &mut Site, bytes: u64) -> PathBuf {
+    let device = site.host.device(bytes);
     must(Command::new("losetup").arg("--direct-io=on").arg(&device));
     device
 }
@@ -86,9 +89,9 @@ struct Bench {
 
 impl Bench {
     /// A volume on a file system of its own, wiped by `method`.
-    fn filesystem(fs_type: &str, size: u64, method: &str) -> Self {
+    fn filesystem(fs_type: &str, bytes: u64, method: &str) -> Self {
         let mut site = Site::new();
-        let device = disk(&mut site, size);
+        let device = disk(&mut site, bytes);
         make_filesystem(fs_type, &device);
         let path = site.host.directory(POOL, ENTRY);
         mount(&["-t", fs_type, device.to_str().unwrap()], &path);

@@ -14,6 +14,9 @@ use crate::support::{MIB, requests, run as must};
 /// Bytes of the device that is wiped.
 const SIZE: u64 = 1024 * MIB;
 
+/// A method as a pool has it, the bytes that it writes, what it is compared with, and that.
+type Method = (&'static str, u64, &'static str, fn(&Path));
+
 pub fn run(report: &mut Report) {
     report.say(format!(
         "### Devices: {} MiB that a tenant has filled, not read back; `shred` is one pass of noise and one of zeros",
@@ -24,7 +27,7 @@ pub fn run(report: &mut Report) {
     heads.extend(["MiB/s:", "processors:", "of the bare:"]);
     report.table(&heads);
     let mut groups = Vec::new();
-    let methods: [(&str, u64, &str, fn(&Path)); 3] = [
+    let methods: [Method; 3] = [
         ("discard", SIZE, "`blkdiscard`", |device| command("blkdiscard", &[], device)),
         ("zero", SIZE, "`blkdiscard -z`", |device| command("blkdiscard", &["-z"], device)),
         ("shred, passes: 1", SIZE, "`dd`, `blkdiscard -z`", |device| {

@@ -207,10 +207,10 @@ impl Walk<'_> {
     }
 
     /// Removes portions of what is to go, as long as there are any.
-    fn remove_portions<'e>(
+    fn remove_portions(
         &self,
         at: Chain<'_>,
-        portions: &Mutex<Chunks<'e, Entry>>,
+        portions: &Mutex<Chunks<'_, Entry>>,
     ) -> Result<Pass, Error> {
         let mut pass = Pass::default();
         let all = || portions.lock().unwrap_or_else(PoisonError::into_inner);
