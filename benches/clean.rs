@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use berth::csi::proto::csi_v1 as csi;
 use berth::volume::Phase;
 
 use self::trees::Tree;
@@ -21,15 +22,18 @@ use crate::plot::{Bars, Lines};
 use crate::report::Report;
 use crate::samples::{HEADS, Samples};
 use crate::site::Site;
-use crate::support::{Berth, make_filesystem, mount, run as must};
+use crate::support::{Berth, make_filesystem, mount, requests, run as must};
 
 /// The pool of the volume that is wiped, and its entry.
 const POOL: &str = "wiped";
 const ENTRY: &str = "v1";
 
+/// What is compared here, by its name.
+type Comparison = (&'static str, fn(&mut Report));
+
 pub fn run(report: &mut Report) {
     let asked = std::env::var("BERTH_BENCH_CLEAN").unwrap_or_default();
-    let parts: [(&str, fn(&mut Report)); 4] = [
+    let parts: [Comparison; 4] = [
         ("trees", trees),
         ("reformat", reformat),
         ("devices", devices::run),
@@ -68,8 +72,8 @@ fn available<'a>(report: &mut Report, all: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// A disk that is read and written past the page cache, so that what was forgotten is read from it.
-fn disk(site: &mut Site, size: u64) -> PathBuf {
-    let device = site.host.device(size);
+fn disk(site: &mut Site, bytes: u64) -> PathBuf {
+    let device = site.host.device(bytes);
     must(Command::new("losetup").arg("--direct-io=on").arg(&device));
     device
 }
@@ -79,14 +83,15 @@ struct Bench {
     berth: Berth,
     site: Site,
     path: PathBuf,
+    capability: csi::VolumeCapability,
     claims: usize,
 }
 
 impl Bench {
     /// A volume on a file system of its own, wiped by `method`.
-    fn filesystem(fs_type: &str, size: u64, method: &str) -> Self {
+    fn filesystem(fs_type: &str, bytes: u64, method: &str) -> Self {
         let mut site = Site::new();
-        let device = disk(&mut site, size);
+        let device = disk(&mut site, bytes);
         make_filesystem(fs_type, &device);
         let path = site.host.directory(POOL, ENTRY);
         mount(&["-t", fs_type, device.to_str().unwrap()], &path);
@@ -95,21 +100,28 @@ impl Bench {
             "pools: {{{POOL}: {{path: {}, newVolumes: accept, clean: {{method: {method}}}}}}}",
             pool.display()
         );
-        Self::start(site, path, &config)
+        Self::start(site, path, &config, requests::mounted())
     }
 
-    fn start(site: Site, path: PathBuf, config: &str) -> Self {
+    fn start(site: Site, path: PathBuf, config: &str, capability: csi::VolumeCapability) -> Self {
         let berth = Berth::start(&site.host, config);
         berth.wait_phase(ENTRY, Phase::Available);
-        Self { berth, site, path, claims: 0 }
+        Self { berth, site, path, capability, claims: 0 }
     }
 
     /// Claims the volume; gives the id.
     fn claim(&mut self) -> String {
         self.claims += 1;
-        let name = format!("pvc-{}", self.claims);
+        let request = csi::CreateVolumeRequest {
+            volume_capabilities: vec![self.capability.clone()],
+            ..requests::create(&format!("pvc-{}", self.claims), POOL, 1)
+        };
         // It is claimable a moment before whoever gives it away has heard of that.
-        self.berth.wait_for("a claim", |berth| berth.create(&name, POOL, 1).ok()).volume_id
+        let claimed = self.berth.wait_for("a claim", |berth| {
+            let request = request.clone();
+            berth.controller(async |client| client.create_volume(request).await).ok()
+        });
+        claimed.volume.unwrap().volume_id
     }
 
     /// Ends a claim; gives how long it took until the volume was offered again.

@@ -9,10 +9,13 @@ use crate::plot::Bars;
 use crate::report::Report;
 use crate::samples::{HEADS, Samples};
 use crate::site::{self, Site};
-use crate::support::{MIB, run as must};
+use crate::support::{MIB, requests, run as must};
 
 /// Bytes of the device that is wiped.
 const SIZE: u64 = 1024 * MIB;
+
+/// A method as a pool has it, the bytes that it writes, what it is compared with, and that.
+type Method = (&'static str, u64, &'static str, fn(&Path));
 
 pub fn run(report: &mut Report) {
     report.say(format!(
@@ -24,7 +27,7 @@ pub fn run(report: &mut Report) {
     heads.extend(["MiB/s:", "processors:", "of the bare:"]);
     report.table(&heads);
     let mut groups = Vec::new();
-    let methods: [(&str, u64, &str, fn(&Path)); 3] = [
+    let methods: [Method; 3] = [
         ("discard", SIZE, "`blkdiscard`", |device| command("blkdiscard", &[], device)),
         ("zero", SIZE, "`blkdiscard -z`", |device| command("blkdiscard", &["-z"], device)),
         ("shred, passes: 1", SIZE, "`dd`, `blkdiscard -z`", |device| {
@@ -79,7 +82,7 @@ fn beside(method: &str, act: fn(&Path)) -> (Samples, Samples, Duration) {
          clean: {{method: {method}, verify: false}}}}}}",
         site.host.pool(POOL).display()
     );
-    let mut bench = Bench::start(site, entry, &config);
+    let mut bench = Bench::start(site, entry, &config, requests::raw());
     let (mut berth, mut raw, mut used) = (Samples::default(), Samples::default(), Duration::ZERO);
     for _ in 0..rounds() {
         let id = bench.claim();

@@ -13,7 +13,7 @@ use crate::support::{MIB, make_filesystem, mount};
 
 /// Bytes of the neighbour's file, and of each of its writes.
 const SIZE: u64 = 256 * MIB;
-const BLOCK: u64 = 4096;
+const BLOCK: &[u8] = &[1; 4096];
 /// How long the neighbour is watched while nothing is wiped.
 const ALONE: Duration = Duration::from_secs(3);
 
@@ -46,10 +46,11 @@ fn beside(tree: Tree) -> Vec<(f64, f64)> {
     let at = bench.site.host.path("outside");
     mount(&[device.to_str().unwrap()], &at);
     let file = neighbour(&at);
+    let size = BLOCK.len() as u64;
     let rate = |over: &(dyn Fn() -> bool + Sync)| {
         let (begun, mut count) = (Instant::now(), 0_u64);
         while !over() {
-            file.write_all_at(&[1; BLOCK as usize], count * 37 % (SIZE / BLOCK) * BLOCK).unwrap();
+            file.write_all_at(BLOCK, count * 37 % (SIZE / size) * size).unwrap();
             file.sync_data().unwrap();
             count += 1;
         }

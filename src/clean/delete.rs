@@ -41,7 +41,7 @@ const DEEPEST_UNMOVED: usize = 256;
 const PASSES: usize = 64;
 /// How many batches may begin with what was made since the wipe began.
 const YOUNG: usize = 1000;
-/// How many files are removed between two looks at where their directory lies.
+/// How many files at most are removed between two looks at where their directory lies.
 const PORTION: usize = 128;
 /// How many files are worth another thread: to start one takes as long as to remove two or three. Two directories are.
 const WORTHWHILE: usize = 32;
@@ -194,10 +194,10 @@ impl Walk<'_> {
     }
 
     /// Removes entries, by another thread too where that may and is worth its while.
-    fn share(&self, at: Chain<'_>, entries: &[Entry], portion: usize) -> Result<Pass, Error> {
-        let portions = Mutex::new(entries.chunks(portion));
+    fn share(&self, at: Chain<'_>, entries: &[Entry], most: usize) -> Result<Pass, Error> {
+        let portions = Mutex::new(entries.chunks(entries.len().div_ceil(2).clamp(1, most)));
         let work = || self.remove_portions(at, &portions);
-        if entries.len() < WORTHWHILE.min(2 * portion) || !self.hands.take() {
+        if entries.len() < WORTHWHILE.min(2 * most) || !self.hands.take() {
             return work();
         }
         let [one, other] = self.hands.both(work);
@@ -207,10 +207,10 @@ impl Walk<'_> {
     }
 
     /// Removes portions of what is to go, as long as there are any.
-    fn remove_portions<'e>(
+    fn remove_portions(
         &self,
         at: Chain<'_>,
-        portions: &Mutex<Chunks<'e, Entry>>,
+        portions: &Mutex<Chunks<'_, Entry>>,
     ) -> Result<Pass, Error> {
         let mut pass = Pass::default();
         let all = || portions.lock().unwrap_or_else(PoisonError::into_inner);

@@ -53,12 +53,15 @@ fn require_none(by: BTreeSet<String>) -> Result<(), Error> {
     if by.is_empty() { Ok(()) } else { Err(Error::InUse { by: by.into_iter().collect() }) }
 }
 
+/// The mount table of a mount namespace, as [`holder::Tables`] has it.
+type Table = (PathBuf, MountTable);
+
 /// The mounts of the volume and within it that count, and the tables by which that is known.
 fn mounts(
     volume: &LocalVolume,
     source: &Source,
     host: HostNamespace,
-) -> Result<(BTreeSet<String>, Vec<(PathBuf, MountTable)>), Error> {
+) -> Result<(BTreeSet<String>, Vec<Table>), Error> {
     let facts = source.facts();
     let mut by = BTreeSet::new();
     let table = MountTable::read()?;

@@ -8,7 +8,6 @@
 //! hard link to them elsewhere keeps its contents.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -99,6 +98,18 @@ impl Directory {
         Ok(id == around.id)
     }
 
+    /// Whether `beneath`, a path from here, leads to `other` now, without a symlink or a mount on the way. Where it does not,
+    /// or cannot be followed, `other` may be here all the same, by another path.
+    pub fn leads_to(&self, beneath: &Path, other: &Self) -> bool {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat2(&self.descriptor, beneath, flags, Mode::empty(), BENEATH);
+        let found = opened.ok().and_then(|open| fstat(open).ok());
+        found.is_some_and(|found| {
+            let device = DeviceNumber::from_raw(found.st_dev);
+            other.id == FileId { device, inode: found.st_ino }
+        })
+    }
+
     /// When what is right here under a name was made; absent where the file system does not say, or nothing is here.
     pub fn born(&self, name: &CStr) -> Option<SystemTime> {
         let how = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
@@ -126,7 +137,7 @@ impl Directory {
 
     /// Begins to list what the directory holds. One list at a time: the place in it is the descriptor's.
     pub fn list(&self) -> Result<Listing<'_>> {
-        let listing = Listing { directory: self, buffer: vec![MaybeUninit::uninit(); BATCH] };
+        let listing = Listing { directory: self, buffer: Vec::with_capacity(BATCH) };
         listing.rewind().map(|()| listing)
     }
 
@@ -248,7 +259,8 @@ impl Directory {
 #[derive(Debug)]
 pub struct Listing<'a> {
     directory: &'a Directory,
-    buffer: Vec<MaybeUninit<u8>>,
+    /// Never filled as a vector: only its room is used.
+    buffer: Vec<u8>,
 }
 
 impl Listing<'_> {
@@ -256,7 +268,7 @@ impl Listing<'_> {
     pub fn next_batch(&mut self) -> Result<Vec<Entry>> {
         // The place in the list is the descriptor's; the kernel fills the buffer anew each time that it was read up.
         let directory = self.directory;
-        let mut raw = RawDir::new(&directory.descriptor, &mut self.buffer);
+        let mut raw = RawDir::new(&directory.descriptor, self.buffer.spare_capacity_mut());
         let mut entries = Vec::new();
         while let Some(entry) = raw.next() {
             let entry = entry.map_err(Error::of::<Errno>("getdents", &directory.path))?;

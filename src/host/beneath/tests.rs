@@ -100,3 +100,26 @@ fn lost_and_found_is_nothing_only_as_an_empty_directory() {
     std::fs::write(kept.join("file"), "").unwrap();
     assert_eq!(directory.held(true).unwrap(), Some(kept.join("file")));
 }
+
+#[test]
+fn a_path_leads_to_a_directory_only_while_it_is_there_and_by_no_symlink_or_mount() {
+    isolated(|| {
+        let (_base, base) = scratch();
+        let (volume, outside) = (base.join("volume"), base.join("outside"));
+        std::fs::create_dir_all(volume.join("a/b/c")).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        let (root, deep) = (open(&volume), open(&volume.join("a/b/c")));
+        let leads = |path: &str| root.leads_to(Path::new(path), &deep);
+        assert!(leads("a/b/c"));
+        assert!(!leads("a/b") && !leads("a/b/d") && !leads("../volume/a/b/c"));
+
+        std::fs::rename(volume.join("a/b"), outside.join("b")).unwrap();
+        assert!(!leads("a/b/c"));
+        symlink(outside.join("b"), volume.join("a/b")).unwrap();
+        assert!(!leads("a/b/c"));
+        std::fs::remove_file(volume.join("a/b")).unwrap();
+        std::fs::create_dir(volume.join("a/b")).unwrap();
+        bind(&outside.join("b"), &volume.join("a/b"));
+        assert!(!leads("a/b/c"));
+    });
+}
