@@ -35,7 +35,7 @@ type Part = (&'static str, fn(&mut Report));
 /// What runs only if it is named: it needs more than a machine.
 const ASKED: [&str; 1] = ["cluster"];
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("rpc", rpc::run),
     ("discovery", discovery::run),
     ("recycling", recycling::run),

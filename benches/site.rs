@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use berth::volume::Phase;
 
@@ -98,6 +99,16 @@ pub fn memory(berth: &Berth) -> (u64, u64) {
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()
     };
     (of("Anonymous:"), of("Rss:"))
+}
+
+/// What all threads of a server have run for (proc_pid_schedstat(5), in nanoseconds).
+pub fn processor_time(berth: &Berth) -> Duration {
+    let tasks = fs::read_dir(process(berth).join("task")).unwrap().flatten();
+    let ran = |task: fs::DirEntry| -> Option<u64> {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    };
+    Duration::from_nanos(tasks.filter_map(ran).sum())
 }
 
 fn process(berth: &Berth) -> PathBuf {

@@ -72,10 +72,11 @@ impl<'a> Server<'a> {
         found.unwrap_or_else(|| panic!("waited in vain for {what}; there is\n{:#?}", self.seen()))
     }
 
-    fn seen(&self) -> Vec<(String, Phase, String, String)> {
+    fn seen(&self) -> Vec<(String, Phase, [String; 2])> {
         let said = |volume: LocalVolume| {
             let (phase, conditions) = (volume.phase(), volume.status.conditions);
-            (volume.name.to_string(), phase, conditions.healthy.message, conditions.clean.message)
+            let messages = [conditions.healthy.message, conditions.clean.message];
+            (volume.name.to_string(), phase, messages.map(String::from))
         };
         self.volumes().into_iter().map(said).collect()
     }
