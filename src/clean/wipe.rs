@@ -51,7 +51,7 @@ pub(super) trait Notes {
 
 /// Makes sure that a volume is there and that nothing is mounted of it, before anything is recorded of its wipe.
 ///
-/// [`wipe`] looks at everything, right before it touches anything. To look at what every process has open takes the longest
+/// [`wipe()`] looks at everything, right before it touches anything. To look at what every process has open takes the longest
 /// of that, so it is done here too only where the last try found the volume in use: while that lasts nothing new is
 /// recorded.
 pub(super) fn require_ready(volume: &LocalVolume, host: HostNamespace) -> Result<(), Error> {

@@ -228,10 +228,6 @@ impl Inventory for Embedded {
         Ok(self.running.memory.list())
     }
 
-    async fn all(&self) -> Result<Vec<Arc<Recorded>>, Error> {
-        Ok(self.running.memory.volumes())
-    }
-
     async fn get(&self, name: &VolumeName) -> Result<Recorded, Error> {
         let recorded = self.running.memory.get(name);
         recorded.map(Arc::unwrap_or_clone).ok_or_else(|| Error::NotFound(name.clone()))

@@ -109,11 +109,6 @@ pub trait Inventory: Clone + Send + Sync + 'static {
     /// Every volume, in the order of names.
     fn list(&self) -> impl Future<Output = Result<Vec<Recorded>, Error>> + Send;
 
-    /// As [`Inventory::list`], without a copy of each where the store has them in memory.
-    fn all(&self) -> impl Future<Output = Result<Vec<Arc<Recorded>>, Error>> + Send {
-        async move { Ok(self.list().await?.into_iter().map(Arc::new).collect()) }
-    }
-
     /// One volume; [`Error::NotFound`] if there is none of that name.
     fn get(&self, name: &VolumeName) -> impl Future<Output = Result<Recorded, Error>> + Send;
 

@@ -165,10 +165,6 @@ impl<R: Inventory> Inventory for Replica<R> {
         self.ledger.list().await
     }
 
-    async fn all(&self) -> Result<Vec<Arc<Recorded>>, Error> {
-        self.ledger.all().await
-    }
-
     async fn get(&self, name: &VolumeName) -> Result<Recorded, Error> {
         self.ledger.get(name).await
     }

@@ -247,7 +247,7 @@ impl<I: Inventory> Publisher<I> {
 
     /// Where on this node nothing is mounted for a tenant.
     async fn reserved(&self, id: &VolumeId) -> Result<Reserved, Error> {
-        let all = self.shared.inventory.all().await;
+        let all = self.shared.inventory.list().await;
         Ok(Reserved {
             roots: self.shared.roots.clone(),
             pools: self.shared.pools.borrow().clone(),

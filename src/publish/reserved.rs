@@ -28,7 +28,7 @@ pub(super) struct Reserved {
     /// The pools, whose directories these are.
     pub(super) pools: Arc<Pools>,
     /// Every volume that is recorded, of which those of `node` are here.
-    pub(super) volumes: Vec<Arc<Recorded>>,
+    pub(super) volumes: Vec<Recorded>,
     pub(super) node: NodeName,
     /// What is mounted for tenants now, and what is staged for them: where nothing is mounted, nothing else tells that a
     /// directory is taken.

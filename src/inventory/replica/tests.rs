@@ -2,6 +2,7 @@
 //! the two is away, lost or set back.
 
 mod edited;
+mod storm;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -126,18 +127,20 @@ async fn stop(replica: Replica<Remote>) {
     replica.ledger.clone().close().await;
 }
 
+fn of(all: Result<Vec<Recorded>, Error>) -> Vec<LocalVolume> {
+    all.unwrap().into_iter().map(|one| Arc::unwrap_or_clone(one.volume)).collect()
+}
+
 /// Waits until both stores have exactly the same volumes, and gives them.
 async fn equal(replica: &Replica<Remote>) -> Vec<LocalVolume> {
-    let volumes = |all: Vec<Recorded>| {
-        all.iter().map(|one| LocalVolume::clone(&one.volume)).collect::<Vec<_>>()
-    };
     let wait = async {
-        let mut ledger = volumes(replica.ledger.list().await.unwrap());
-        while ledger != volumes(replica.remote.store.list().await.unwrap()) {
+        loop {
+            let ledger = of(replica.ledger.list().await);
+            if ledger == of(replica.remote.store.list().await) {
+                return ledger;
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
-            ledger = volumes(replica.ledger.list().await.unwrap());
         }
-        ledger
     };
     tokio::time::timeout(Duration::from_mins(1), wait).await.expect("they never became equal")
 }
@@ -240,11 +243,7 @@ async fn a_ledger_that_was_lost_is_taken_from_the_remote_store_before_the_replic
     let (replica, _) = directories.start();
     replica.ready().await;
 
-    let ledger = replica.list().await.unwrap();
-    assert_eq!(
-        ledger.into_iter().map(|one| LocalVolume::clone(&one.volume)).collect::<Vec<_>>(),
-        before
-    );
+    assert_eq!(of(replica.list().await), before);
 }
 
 #[tokio::test]
@@ -315,90 +314,6 @@ async fn a_volume_that_is_removed_leaves_both_and_stays_away() {
     }
 }
 
-/// What may happen to one of three volumes, at either side.
-#[derive(Debug, Clone, Copy)]
-enum Happening {
-    Add,
-    Claim,
-    Release,
-    Lose,
-    Remove,
-    DeleteObject,
-    Away(bool),
-}
-
-fn happenings() -> impl Strategy<Value = Vec<(usize, Happening)>> {
-    let happening = prop_oneof![
-        Just(Happening::Add),
-        Just(Happening::Claim),
-        Just(Happening::Release),
-        Just(Happening::Lose),
-        Just(Happening::Remove),
-        Just(Happening::DeleteObject),
-        any::<bool>().prop_map(Happening::Away),
-    ];
-    prop::collection::vec((0_usize..3, happening), 1..30)
-}
-
-/// Makes it happen where it can; what is refused does not.
-async fn happen(replica: &Replica<Remote>, number: usize, happening: Happening) {
-    let volume = named(&format!("v{number}"), Bytes(1 << 30));
-    let (name, remote) = (volume.name.clone(), &replica.remote);
-    match happening {
-        Happening::Add => drop(replica.add(volume).await),
-        Happening::Lose => drop(replica.modify_status(&name, lost).await),
-        Happening::Away(away) => remote.go_away(away),
-        Happening::Claim => {
-            let name_of_claim = format!("pvc-{number}");
-            let claim = |volume: &LocalVolume| {
-                volume.claimed(claim(&name_of_claim), delete()).map_err(|_| refused())
-            };
-            drop(remote.modify_spec(&name, claim).await);
-        }
-        Happening::Release => {
-            let release =
-                |volume: &LocalVolume| volume.released(volume.spec.tenancy).map_err(|_| refused());
-            drop(remote.modify_spec(&name, release).await);
-        }
-        Happening::Remove => {
-            if let Ok(now) = replica.get(&name).await {
-                drop(replica.remove(&name, now.version).await);
-            }
-        }
-        Happening::DeleteObject => {
-            if let Ok(now) = remote.store.get(&name).await {
-                drop(remote.remove(&name, now.version).await);
-            }
-        }
-    }
-}
-
 fn refused() -> Error {
     Error::NotWritten { context: "a test", source: "refused".into() }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-    #[test]
-    fn whatever_happens_both_end_equal_and_no_tenancy_went_back(storm in happenings()) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let directories = Directories::new();
-            let (replica, _) = directories.start();
-            let mut reached = std::collections::BTreeMap::new();
-            for (number, happening) in storm {
-                happen(&replica, number, happening).await;
-                for known in replica.list().await.unwrap() {
-                    let most = reached.entry(known.volume.name.clone()).or_insert(Tenancy(0));
-                    *most = known.volume.spec.tenancy.max(*most);
-                }
-            }
-            replica.remote.go_away(false);
-
-            for volume in equal(&replica).await {
-                // A volume that was removed and added again begins anew; the agent numbers those from the clock.
-                assert!(volume.spec.tenancy <= reached[&volume.name].next());
-            }
-        });
-    }
 }
