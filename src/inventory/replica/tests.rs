@@ -134,13 +134,12 @@ fn of(all: Result<Vec<Recorded>, Error>) -> Vec<LocalVolume> {
 /// Waits until both stores have exactly the same volumes, and gives them.
 async fn equal(replica: &Replica<Remote>) -> Vec<LocalVolume> {
     let wait = async {
-        loop {
-            let ledger = of(replica.ledger.list().await);
-            if ledger == of(replica.remote.store.list().await) {
-                return ledger;
-            }
+        let mut ledger = of(replica.ledger.list().await);
+        while ledger != of(replica.remote.store.list().await) {
             tokio::time::sleep(Duration::from_millis(2)).await;
+            ledger = of(replica.ledger.list().await);
         }
+        ledger
     };
     tokio::time::timeout(Duration::from_mins(1), wait).await.expect("they never became equal")
 }
