@@ -102,15 +102,34 @@ impl Fingerprint {
         }
     }
 
+    /// Every scan asks for it of every volume and of every source, several times over: one allocation.
     fn to_identity_text(&self) -> String {
+        let mut text = String::with_capacity(128);
         match self {
             Self::Directory { filesystem, inode, born } => {
-                let born = born.map_or_else(|| "-".to_owned(), |born| born.to_string());
-                format!("directory\0{}\0{inode}\0{born}", filesystem.to_identity_text())
+                text.push_str("directory\0");
+                filesystem.put_identity(&mut text);
+                text.push('\0');
+                put_number(&mut text, inode);
+                text.push('\0');
+                match born {
+                    Some(born) => put_number(&mut text, born),
+                    None => text.push('-'),
+                }
             }
-            Self::Device { device, .. } => format!("device\0{}", device.to_identity_text()),
+            Self::Device { device, .. } => {
+                let (by, id) = device.parts();
+                text.extend(["device\0", by, "\0", id]);
+            }
         }
+        text
     }
+}
+
+fn put_number(text: &mut String, number: &impl fmt::Display) {
+    use fmt::Write as _;
+    // Writing to a String does not fail.
+    let _ = write!(text, "{number}");
 }
 
 impl FilesystemIdentity {
@@ -123,21 +142,23 @@ impl FilesystemIdentity {
 
     /// Text that is equal exactly when two file systems are one.
     pub fn to_identity_text(&self) -> String {
+        let mut text = String::with_capacity(96);
+        self.put_identity(&mut text);
+        text
+    }
+
+    fn put_identity(&self, text: &mut String) {
+        text.push_str(&self.fs_type);
         match (&self.uuid, &self.device_number) {
-            (Some(uuid), _) => format!("{}\0uuid\0{uuid}", self.fs_type),
+            (Some(uuid), _) => text.extend(["\0uuid\0", uuid]),
             (None, number) => {
-                format!("{}\0number\0{}", self.fs_type, number.as_deref().unwrap_or_default())
+                text.extend(["\0number\0", number.as_deref().unwrap_or_default()]);
             }
         }
     }
 }
 
 impl DeviceIdentity {
-    fn to_identity_text(&self) -> String {
-        let (by, id) = self.parts();
-        format!("{by}\0{id}")
-    }
-
     fn parts(&self) -> (&'static str, &str) {
         match self {
             Self::Wwn(id) => ("wwn", id),

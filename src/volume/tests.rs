@@ -336,3 +336,25 @@ fn a_volume_that_is_mounted_for_its_tenant_is_not_forgotten_though_it_is_lost() 
         Err(ForgetRefused::Published { paths: vec!["/var/lib/kubelet/pod".into()] })
     );
 }
+
+#[test]
+fn what_names_are_made_of_is_the_same_in_every_release() {
+    let filesystem = |uuid: Option<&str>, number: Option<&str>| FilesystemIdentity {
+        fs_type: "ext4".into(),
+        uuid: uuid.map(Into::into),
+        device_number: number.map(Into::into),
+    };
+    let directory = |filesystem, born| Fingerprint::Directory { filesystem, inode: 12, born };
+    let device = DeviceIdentity::Wwn("naa.5".into());
+
+    for (fingerprint, identity) in [
+        (directory(filesystem(Some("u"), None), Some(-5)), "directory\0ext4\0uuid\0u\u{0}12\0-5"),
+        (
+            directory(filesystem(None, Some("8:1")), None),
+            "directory\0ext4\0number\u{0}8:1\u{0}12\0-",
+        ),
+        (Fingerprint::Device { device, size: Bytes(1) }, "device\0wwn\0naa.5"),
+    ] {
+        assert_eq!(String::from_utf8(fingerprint.identity()).unwrap(), identity);
+    }
+}
