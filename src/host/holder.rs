@@ -157,9 +157,14 @@ impl Thread {
         let Some(open) = existing(open, &self.place)? else { return Ok(false) };
         let mut buffer = Vec::with_capacity(LISTED);
         let mut listed = RawDir::new(&open, buffer.spare_capacity_mut());
-        while let Some(Ok(entry)) = listed.next() {
-            if self.has(open.as_fd(), entry.file_name(), sought, slow) {
-                return Ok(true);
+        while let Some(entry) = listed.next() {
+            match entry {
+                Ok(entry) if self.has(open.as_fd(), entry.file_name(), sought, slow) => {
+                    return Ok(true);
+                }
+                Ok(_) => {}
+                Err(errno) if is_passed_over(errno) => break,
+                Err(errno) => return Err(Error::of("getdents64", &self.place)(errno)),
             }
         }
         Ok(false)
