@@ -79,14 +79,19 @@ pub fn node(site: &Site) -> Berth {
     let host = &site.host;
     fs::write(host.path("kubeconfig"), NOBODY).unwrap();
     fs::create_dir_all(host.path("kubelet")).unwrap();
-    Berth::spawn_by(host, &site.config(), &[], |standalone| {
+    let berth = Berth::spawn_by(host, &site.config(), &[], |standalone| {
         let mut node = Command::new(standalone.get_program());
         node.arg("node").args(standalone.get_args().skip(1));
         node.arg("--kubelet-dir").arg(host.path("kubelet"));
         node.env("NODE_NAME", "node-a").env("KUBECONFIG", host.path("kubeconfig"));
         node.env("BERTH_RESCAN", RESCAN.to_string()).stderr(std::process::Stdio::null());
         node.spawn().unwrap()
-    })
+    });
+    // It is not ready without an API server, and serves all the same.
+    let socket = host.path("run/csi.sock");
+    let serves = |_: &Berth| std::os::unix::net::UnixStream::connect(&socket).ok().map(drop);
+    berth.wait_for("its socket", serves);
+    berth
 }
 
 /// A standalone server that looks at everything as often.
