@@ -351,6 +351,7 @@ fn however_many_threads_look_at_volumes_they_share_a_few_heaps() {
         .lines()
         .find_map(|line| line.strip_prefix("Threads:")?.trim().parse::<u32>().ok());
     let heaps = heaps(berth.pid().as_raw_nonzero().get().unsigned_abs());
-    assert!(threads > Some(8), "too few threads to tell: {threads:?}");
+    // Each would have a heap of its own.
+    assert!(threads > Some(5), "too few threads to tell: {threads:?}");
     assert!(heaps <= 3, "{heaps} heaps for {threads:?} threads");
 }
