@@ -39,8 +39,10 @@ const DEEPEST: usize = 64;
 const DEEPEST_UNMOVED: usize = 256;
 /// How many passes over a directory may find it full again, or remove nothing, before it is given up.
 const PASSES: usize = 64;
-/// How many batches may begin with what was made since the wipe began.
-const YOUNG: usize = 1000;
+/// How much may be met that was made since the wipe began: so many entries, of which a batch counts for [`YOUNG_BATCH`] at
+/// least.
+const YOUNG: usize = 10_000;
+const YOUNG_BATCH: usize = 10;
 /// How many files at most are removed between two looks at where their directory lies.
 const PORTION: usize = 128;
 /// How many files are worth another thread: to start one takes as long as to remove two or three. Two directories are.
@@ -184,8 +186,8 @@ impl Walk<'_> {
         let (mut files, mut directories) = (Vec::new(), Vec::new());
         while files.len() < FILES && directories.len() < DIRECTORIES {
             let batch = listing.next_batch()?;
-            let Some(first) = batch.first() else { break };
-            self.require_old(directory, first)?;
+            let ([first, .., last] | [first @ last]) = &batch[..] else { break };
+            self.require_old(directory, [first, last], batch.len())?;
             for entry in batch {
                 if entry.is_directory { directories.push(entry) } else { files.push(entry) }
             }
@@ -246,11 +248,22 @@ impl Walk<'_> {
     }
 
     /// Gives up where too much is met that was made since the wipe began: then somebody makes it faster than it is removed,
-    /// and a list that grows meanwhile may never end.
-    fn require_old(&self, directory: &Directory, entry: &Entry) -> Result<(), Error> {
+    /// and a list that grows meanwhile may never end. A batch, of which these are the first and the last, is taken for young
+    /// where both are.
+    fn require_old(
+        &self,
+        directory: &Directory,
+        [entry, last]: [&Entry; 2],
+        count: usize,
+    ) -> Result<(), Error> {
         // What was made before the clock was set back seems to come from the time to come.
         let since = |born: SystemTime| self.began < born && born <= SystemTime::now();
-        let met = usize::from(directory.born(&entry.name).is_some_and(since));
+        let is_young = |entry: &Entry| directory.born(&entry.name).is_some_and(since);
+        let met = match is_young(entry) {
+            true if is_young(last) => count.max(YOUNG_BATCH),
+            true => YOUNG_BATCH,
+            false => 0,
+        };
         if self.young.fetch_add(met, Ordering::Relaxed) + met < YOUNG {
             return Ok(());
         }

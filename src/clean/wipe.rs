@@ -164,12 +164,12 @@ pub(super) fn keeps_lost_and_found(source: &Source) -> bool {
     is_ext && facts.root == Path::new("/")
 }
 
-/// How many threads delete. Where processors are free, two took half as long as one for directories in memory on ext4, and
-/// two thirds on an XFS whose log was large enough; on btrfs, where they change one tree, longer than one. Of other file
+/// How many threads delete. Where processors are free, two took half as long as one for directories in memory on ext4. On
+/// XFS two gain something only where its log is large, on btrfs, where they change one tree, they took longer; of other file
 /// systems that is not known.
 fn deleting_threads(source: &Source) -> usize {
     let fs_type = source.facts().fs_type.as_deref().unwrap_or_default();
-    if fs_type.starts_with("ext") || fs_type == "xfs" { 2 } else { 1 }
+    if fs_type.starts_with("ext") { 2 } else { 1 }
 }
 
 /// Gives the root directory back what it looked like at discovery.
