@@ -49,6 +49,8 @@ impl Lines<'_> {
     pub fn draw(&self, path: &Path) -> Drawn {
         let all = || self.series.iter().flat_map(|(_, points)| points.iter().copied());
         let (left, right) = range(all().map(|point| point.0), 1.1);
+        // With room for the names of the lines.
+        let right = right * (right / left).powf(0.3);
         let (bottom, top) = range(all().map(|point| point.1), 2.0);
         let area = SVGBackend::new(path, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
@@ -78,7 +80,7 @@ impl Lines<'_> {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(SeriesLabelPosition::MiddleRight)
             .label_font((FONT, 13))
             .background_style(WHITE.mix(0.8))
             .draw()?;
@@ -91,6 +93,8 @@ impl Bars<'_> {
     pub fn draw(&self, path: &Path) -> Drawn {
         let values = || self.groups.iter().flat_map(|(_, values)| values.iter().flatten().copied());
         let (least, most) = range(values(), 3.0);
+        // With room for the names of the bars.
+        let most = most * (most / least).powf(0.3);
         let rows = self.groups.len() * (self.series.len() + 1);
         let height = 100 + 16 * u32::try_from(rows)?;
         let area = SVGBackend::new(path, (SIZE.0, height)).into_drawing_area();
@@ -134,7 +138,7 @@ impl Bars<'_> {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(SeriesLabelPosition::MiddleRight)
             .label_font((FONT, 13))
             .background_style(WHITE.mix(0.8))
             .draw()?;
