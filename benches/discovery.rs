@@ -166,59 +166,79 @@ fn tmpfs(path: &Path, size: &CStr) {
     rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), size).unwrap();
 }
 
+/// Something that comes into a pool and goes again, as often as it is measured.
+struct Coming<'a> {
+    pool: &'a str,
+    kind: csi::VolumeCapability,
+    names: [&'static str; 2],
+}
+
+impl Coming<'_> {
+    /// `come` gives what `go` takes away.
+    fn measured<T>(
+        &self,
+        berth: &Berth,
+        mut come: impl FnMut() -> T,
+        mut go: impl FnMut(T),
+    ) -> [(&'static str, Samples); 2] {
+        let offered = |begun, offered| {
+            until(berth, begun, |berth| offers(berth, self.pool, self.kind.clone(), offered))
+        };
+        let (mut comes, mut goes) = (Samples::default(), Samples::default());
+        for _ in 0..TIMES {
+            rest();
+            let begun = Instant::now();
+            let come = come();
+            comes.add(offered(begun, true));
+            rest();
+            let begun = Instant::now();
+            go(come);
+            goes.add(offered(begun, false));
+        }
+        let [coming, going] = self.names;
+        [(coming, comes), (going, goes)]
+    }
+}
+
 fn mounts(site: &Site, berth: &Berth) -> [(&'static str, Samples); 2] {
-    let (mut comes, mut goes) = (Samples::default(), Samples::default());
     let entry = site.host.pool("probe").join("new");
-    for _ in 0..TIMES {
-        // As an administrator does it: two changes in a row.
-        rest();
-        let begun = Instant::now();
+    let names = ["a mount appears → claimable", "a mount goes → not offered"];
+    // As an administrator does it: two changes in a row.
+    let come = || {
         fs::create_dir(&entry).unwrap();
         tmpfs(&entry, c"size=1m");
-        comes.add(until(berth, begun, |berth| offers(berth, "probe", requests::mounted(), true)));
-        rest();
-        let begun = Instant::now();
+    };
+    let go = |()| {
         unmount(&entry, UnmountFlags::NOFOLLOW).unwrap();
         fs::remove_dir(&entry).unwrap();
-        goes.add(until(berth, begun, |berth| offers(berth, "probe", requests::mounted(), false)));
-    }
-    [("a mount appears → claimable", comes), ("a mount goes → not offered", goes)]
+    };
+    Coming { pool: "probe", kind: requests::mounted(), names }.measured(berth, come, go)
 }
 
 fn directories(site: &Site, berth: &Berth) -> [(&'static str, Samples); 2] {
-    let (mut comes, mut goes) = (Samples::default(), Samples::default());
     let entry = site.host.pool("probe").join("new");
-    for _ in 0..TIMES {
-        rest();
-        let begun = Instant::now();
-        fs::create_dir(&entry).unwrap();
-        comes.add(until(berth, begun, |berth| offers(berth, "probe", requests::mounted(), true)));
-        rest();
-        let begun = Instant::now();
-        fs::remove_dir(&entry).unwrap();
-        goes.add(until(berth, begun, |berth| offers(berth, "probe", requests::mounted(), false)));
-    }
-    [("a directory appears → claimable", comes), ("a directory goes → not offered", goes)]
+    let names = ["a directory appears → claimable", "a directory goes → not offered"];
+    let come = || fs::create_dir(&entry).unwrap();
+    let go = |()| fs::remove_dir(&entry).unwrap();
+    Coming { pool: "probe", kind: requests::mounted(), names }.measured(berth, come, go)
 }
 
 fn devices(site: &Site, berth: &Berth) -> [(&'static str, Samples); 2] {
-    let (mut comes, mut goes) = (Samples::default(), Samples::default());
     let entry = site.host.pool("disks").join("new");
+    let names = ["a device appears → claimable", "a device goes → not offered"];
     let file = tempfile::tempfile_in(site.host.path("disks")).unwrap();
     file.set_len(4 * MIB).unwrap();
-    for _ in 0..TIMES {
-        rest();
-        let begun = Instant::now();
+    let come = || {
         let device = LoopDevice::attach(&file).unwrap();
+        // The link to the one before leads nowhere since that went.
+        let _ = fs::remove_file(&entry);
         symlink(device.path(), &entry).unwrap();
-        comes.add(until(berth, begun, |berth| offers(berth, "disks", requests::raw(), true)));
-        rest();
-        let begun = Instant::now();
-        drop(device);
-        goes.add(until(berth, begun, |berth| offers(berth, "disks", requests::raw(), false)));
-        fs::remove_file(&entry).unwrap();
-    }
-    [("a device appears → claimable", comes), ("a device goes → not offered", goes)]
+        device
+    };
+    let measured =
+        Coming { pool: "disks", kind: requests::raw(), names }.measured(berth, come, drop);
+    fs::remove_file(&entry).unwrap();
+    measured
 }
 
 /// A volume that somebody holds goes, and comes back.

@@ -24,6 +24,7 @@ mod site;
 mod start;
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod usage;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 
 type Drawn = Result<(), Box<dyn Error>>;
@@ -78,12 +79,7 @@ impl Lines<'_> {
             let dots = points.iter().map(|point| Circle::new(*point, 3, colour.filled()));
             chart.draw_series(dots)?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::MiddleRight)
-            .label_font((FONT, 13))
-            .background_style(WHITE.mix(0.8))
-            .draw()?;
+        name_series(&mut chart)?;
         area.present()?;
         Ok(())
     }
@@ -136,12 +132,7 @@ impl Bars<'_> {
             let at = chart.backend_coord(&(least, self.row(rows, group, 0) + 1));
             area.draw(&Text::new(name.clone(), (12, at.1 + 2), (FONT, 13)))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::MiddleRight)
-            .label_font((FONT, 13))
-            .background_style(WHITE.mix(0.8))
-            .draw()?;
+        name_series(&mut chart)?;
         area.present()?;
         Ok(())
     }
@@ -151,6 +142,15 @@ impl Bars<'_> {
         let before = group * (self.series.len() + 1) + series;
         i32::try_from(rows - 1 - before).unwrap()
     }
+}
+
+/// Shows which colour is what.
+fn name_series<'a, X: Ranged, Y: Ranged>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+) -> Drawn {
+    let mut names = chart.configure_series_labels();
+    names.position(SeriesLabelPosition::MiddleRight).label_font((FONT, 13));
+    Ok(names.background_style(WHITE.mix(0.8)).draw()?)
 }
 
 /// The least and the most of some positive numbers, with a margin around.

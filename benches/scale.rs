@@ -11,17 +11,16 @@ mod population;
 mod proxy;
 mod server;
 mod stand_in;
-mod usage;
 
 use std::time::{Duration, Instant};
 
 use self::controller::{Controller, kubeconfig};
 use self::population::{NAMESPACE, POOLS, Population};
 use self::stand_in::StandIn;
-use self::usage::Memory;
 use crate::plot::Lines;
 use crate::report::Report;
 use crate::samples::{HEADS, Samples, shown};
+use crate::usage::Memory;
 
 const VOLUMES: [usize; 3] = [1_000, 10_000, 100_000];
 

@@ -1,8 +1,6 @@
 //! The machine, and hosts with so many volumes and mounts.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use berth::volume::Phase;
 
@@ -89,28 +87,4 @@ pub fn wait_offered(berth: &Berth, volumes: usize) {
         let offered = all.iter().filter(|volume| volume.phase() == Phase::Available).count();
         (offered >= volumes).then_some(())
     });
-}
-
-/// KiB of memory of its own that a server has, and what is resident of it in all.
-pub fn memory(berth: &Berth) -> (u64, u64) {
-    let rollup = fs::read_to_string(process(berth).join("smaps_rollup")).unwrap();
-    let of = |key: &str| -> u64 {
-        let line = rollup.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
-    };
-    (of("Anonymous:"), of("Rss:"))
-}
-
-/// What all threads of a server have run for (proc_pid_schedstat(5), in nanoseconds).
-pub fn processor_time(berth: &Berth) -> Duration {
-    let tasks = fs::read_dir(process(berth).join("task")).unwrap().flatten();
-    let ran = |task: fs::DirEntry| -> Option<u64> {
-        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse().ok()
-    };
-    Duration::from_nanos(tasks.filter_map(ran).sum())
-}
-
-fn process(berth: &Berth) -> PathBuf {
-    Path::new("/proc").join(berth.pid().as_raw_nonzero().to_string())
 }

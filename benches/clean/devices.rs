@@ -8,8 +8,9 @@ use super::{Bench, ENTRY, POOL, disk, rounds};
 use crate::plot::Bars;
 use crate::report::Report;
 use crate::samples::{HEADS, Samples};
-use crate::site::{self, Site};
+use crate::site::Site;
 use crate::support::{MIB, requests, run as must};
+use crate::usage;
 
 /// Bytes of the device that is wiped.
 const SIZE: u64 = 1024 * MIB;
@@ -87,9 +88,9 @@ fn beside(method: &str, act: fn(&Path)) -> (Samples, Samples, Duration) {
     for _ in 0..rounds() {
         let id = bench.claim();
         fill(&device);
-        let before = site::processor_time(&bench.berth);
+        let before = usage::processor_time(usage::process(&bench.berth));
         berth.add(bench.wipe(&id));
-        used += site::processor_time(&bench.berth).saturating_sub(before);
+        used += usage::processor_time(usage::process(&bench.berth)).saturating_sub(before);
         fill(&other);
         raw.time(|| act(&other));
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::Said;
 use crate::samples::shown;
-use crate::site;
 use crate::support::Berth;
+use crate::usage::{self, Memory};
 
 const MINUTE: Duration = Duration::from_mins(1);
 /// How many of the most frequent calls are named.
@@ -19,7 +19,7 @@ pub fn watched(berth: &Berth) -> Said {
     // A figure over a minute is what is asked for here.
     std::thread::park_timeout(MINUTE);
     let used = shown(ran(berth).saturating_sub(before));
-    let (own, resident) = site::memory(berth);
+    let Memory { own, resident, .. } = usage::memory(usage::process(berth));
     vec![
         ("an idle minute, of a processor".into(), used),
         ("an idle minute, system calls (counted by strace -f -c)".into(), calls(berth)),

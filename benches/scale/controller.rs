@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use super::population::{NAMESPACE, POOLS, node};
-use super::usage::{self, Memory};
 use crate::samples::Samples;
 use crate::support::requests;
+use crate::usage::{self, Memory};
 
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_mins(10);

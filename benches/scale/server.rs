@@ -13,7 +13,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::population::NAMESPACE;
-use super::usage;
+use crate::usage;
 use berth::inventory::crd;
 
 /// The directory of the two programs.

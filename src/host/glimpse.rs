@@ -6,10 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Statx, StatxFlags};
 
+use super::mountinfo::UNIQUE_ID;
 use super::{DeviceNumber, Error, Result};
 
-/// The unique id of a mount in place of the one that is given out again (`STATX_MNT_ID_UNIQUE`, since Linux 6.8).
-const UNIQUE_MOUNT: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 /// The coarsest clock by which a file system writes down changes is that of FAT.
 const TICK: Duration = Duration::from_secs(2);
 
@@ -54,7 +53,7 @@ impl Glimpse {
     fn new(stat: &Statx) -> Option<Self> {
         let told = StatxFlags::from_bits_retain(stat.stx_mask);
         let time = |time: rustix::fs::StatxTimestamp| (time.tv_sec, time.tv_nsec);
-        told.contains(UNIQUE_MOUNT).then(|| Self {
+        told.contains(UNIQUE_ID).then(|| Self {
             mount: stat.stx_mnt_id,
             device: DeviceNumber { major: stat.stx_dev_major, minor: stat.stx_dev_minor },
             inode: stat.stx_ino,
@@ -82,7 +81,7 @@ impl Glimpse {
 }
 
 fn wanted() -> StatxFlags {
-    StatxFlags::BASIC_STATS | StatxFlags::BTIME | UNIQUE_MOUNT
+    StatxFlags::BASIC_STATS | StatxFlags::BTIME | UNIQUE_ID
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::{DeviceNumber, Errno, Error, Result};
+pub(super) use asked::UNIQUE_ID;
 use origin::Origin;
 
 /// One mount.

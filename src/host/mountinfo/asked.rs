@@ -11,8 +11,9 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::{DeviceNumber, Errno, Mount};
 
-/// `STATX_MNT_ID_UNIQUE` (linux/stat.h, since Linux 6.8): an id that no later mount gets.
-const UNIQUE_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+/// `STATX_MNT_ID_UNIQUE` (linux/stat.h, since Linux 6.8): asks statx(2) for an id that no later mount gets, in place of the
+/// one that is given out again.
+pub(in crate::host) const UNIQUE_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 /// What is asked for, and what an answer has at least (linux/mount.h). `STATMOUNT_SB_SOURCE` is the newest of them, since
 /// Linux 6.13.

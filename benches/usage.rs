@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::support::Berth;
+
 /// Memory of a process, in KiB.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
@@ -12,6 +14,11 @@ pub struct Memory {
     pub resident: u64,
     /// The most that has been.
     pub most: u64,
+}
+
+/// The number of a server's process.
+pub fn process(berth: &Berth) -> u32 {
+    berth.pid().as_raw_nonzero().get().unsigned_abs()
 }
 
 pub fn memory(process: u32) -> Memory {
