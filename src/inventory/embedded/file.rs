@@ -144,7 +144,8 @@ impl Disk {
         let synced = handle.try_clone().map_err(io)?;
         let file = File { database: self.database(handle)? };
         let rows = volumes.iter().map(|recorded| (&recorded.volume.name, Some(recorded)));
-        match file.commit(version, rows, &wipes.rows()) {
+        let committed = file.commit(version, rows, &wipes.rows());
+        match committed.and_then(|()| file.repeat(version)) {
             Ok(()) => {}
             Err(Failure::NotWritten(error) | Failure::Unknown(error)) => {
                 return Err(OpenError::Io { path: draft, source: Box::new(error) });
@@ -228,24 +229,11 @@ impl File {
         Ok((file, contents))
     }
 
-    /// Records `version` and these rows: all of them or none.
+    /// Records `version` and these rows, durably: all of them or none.
     ///
-    /// It commits twice. The file keeps its two newest commits, and where the newest one is damaged redb takes the one
-    /// before it for the last that was completed; a claim that was answered would be forgotten, and its volume offered.
-    /// The second commit says what the first one did, so that either of the two has it.
+    /// The file keeps its two newest commits, and where the newest one is damaged redb takes the one before it for the
+    /// last that was completed; see [`File::repeat`].
     pub(super) fn commit<'a>(
-        &self,
-        version: u64,
-        rows: impl Iterator<Item = (&'a VolumeName, Option<&'a Arc<Recorded>>)>,
-        wipes: &[Wiped],
-    ) -> Result<(), Failure> {
-        self.commit_once(version, rows, wipes)?;
-        self.commit_once(version, std::iter::empty(), &[]).map_err(|failure| match failure {
-            Failure::NotWritten(error) | Failure::Unknown(error) => Failure::Unknown(error),
-        })
-    }
-
-    fn commit_once<'a>(
         &self,
         version: u64,
         rows: impl Iterator<Item = (&'a VolumeName, Option<&'a Arc<Recorded>>)>,
@@ -256,6 +244,12 @@ impl File {
             redb::CommitError::TransactionPoisoned => Failure::NotWritten(error.into()),
             _ => Failure::Unknown(error.into()),
         })
+    }
+
+    /// Commits once more what the last commit said, so that either of the two that the file keeps has it. Otherwise damage
+    /// to the newest one would have a claim forgotten that was answered, and its volume offered.
+    pub(super) fn repeat(&self, version: u64) -> Result<(), Failure> {
+        self.commit(version, std::iter::empty(), &[])
     }
 
     fn write<'a>(

@@ -42,6 +42,15 @@ fn volume(number: usize) -> LocalVolume {
     named(&format!("v{number}"), Bytes(1 << 30))
 }
 
+/// Waits until what was answered is in the file a second time: that is so before a call is taken up that comes after one
+/// that changes nothing.
+async fn until_twice(store: &Embedded) {
+    for _ in 0..2 {
+        let none = store.remove(&volume(1000).name, Version(1)).await;
+        assert!(matches!(none, Err(Error::NotFound(_))), "{none:?}");
+    }
+}
+
 /// A state directory whose inventory has so many volumes and is closed.
 async fn directory_of(count: usize) -> TempDir {
     let state = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! The one thread that changes the inventory: it takes every request that is waiting, decides each against the effects
-//! of those before it, makes all of them durable in one transaction, and only then tells memory and the callers.
+//! of those before it, makes all of them durable in one transaction, and only then tells memory and the callers. Before it
+//! waits for more it writes the transaction a second time, so that damage to either copy is harmless.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,17 +47,21 @@ pub(super) struct Writer {
     disk: Disk,
     memory: Arc<Memory>,
     index: Index,
+    /// Whether the newest state is in the file once only.
+    single: bool,
 }
 
 impl Writer {
+    /// For a file that was just opened, which may be what a crash has left.
     pub(super) fn new(disk: Disk, file: File, memory: Arc<Memory>, index: Index) -> Self {
-        Self { disk, file: Some(file), memory, index }
+        Self { disk, file: Some(file), memory, index, single: true }
     }
 
     /// Serves requests until there is nobody left to make any, or until it is told to close.
     pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Request>) {
         let mut requests = Vec::with_capacity(QUEUE);
         let mut closing = Vec::new();
+        self.double();
         while closing.is_empty() && waiting.blocking_recv_many(&mut requests, QUEUE) > 0 {
             let mut batch = Vec::with_capacity(requests.len());
             for request in requests.drain(..) {
@@ -66,7 +71,11 @@ impl Writer {
                     Request::Change(change, answer) => batch.push((change, answer)),
                 }
             }
-            self.serve(batch);
+            let changed = self.serve(batch);
+            // Under load the next change's write is what makes this one safe.
+            if !changed || waiting.is_empty() || !closing.is_empty() {
+                self.double();
+            }
         }
         refuse_the_rest(&mut waiting, &mut closing);
         self.memory.end();
@@ -77,12 +86,14 @@ impl Writer {
         }
     }
 
-    fn serve(&mut self, batch: Vec<(Change, Answer)>) {
+    /// Answers a batch; whether the file was written for it.
+    fn serve(&mut self, batch: Vec<(Change, Answer)>) -> bool {
         let mut draft = Draft::over(&self.memory, &self.index);
         let (answers, results): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|(change, answer)| (answer, draft.take(change))).unzip();
         let Draft { version, volumes, claims, news, wipes, .. } = draft;
-        if !news.is_empty() {
+        let changed = !news.is_empty();
+        if changed {
             let wipes =
                 if wipes.is_empty() { Vec::new() } else { self.memory.history().after(wipes) };
             let rows = volumes.iter().map(|(name, recorded)| (name, recorded.as_ref()));
@@ -90,7 +101,7 @@ impl Writer {
                 for answer in answers {
                     let _ = answer.send(Err(trouble.error()));
                 }
-                return;
+                return false;
             }
             self.index.take(version, claims);
             self.memory.apply(news, wipes);
@@ -99,6 +110,7 @@ impl Writer {
             // A caller that no longer waits changes nothing.
             let _ = answer.send(result);
         }
+        changed
     }
 
     /// After a failure the file is not touched again: a sync that failed may have dropped pages that reading back still
@@ -113,18 +125,39 @@ impl Writer {
         self.mend().map_err(|cause| Trouble { written: Some(false), cause })?;
         let Some(file) = &self.file else { return Ok(()) };
         let failure = match file.commit(version, rows, wipes) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                self.single = true;
+                return Ok(());
+            }
             Err(failure) => failure,
         };
-        self.file = None;
         let (begun, error) = match failure {
             Failure::NotWritten(error) => (false, error),
             Failure::Unknown(error) => (true, error),
         };
-        tracing::error!(file = %self.disk.path().display(), %error, "writing the inventory failed");
+        self.give_up(&error);
         let mended = self.mend().is_ok();
         let written = if begun && !mended { None } else { Some(false) };
         Err(Trouble { written, cause: Arc::new(error) })
+    }
+
+    /// Has the newest state in the file a second time. Callers have their answers by then: they wait for one durable
+    /// write, and what this protects from is damage that is found when the file is opened.
+    fn double(&mut self) {
+        let Some(file) = self.file.as_ref().filter(|_| self.single) else { return };
+        match file.repeat(self.index.version) {
+            Ok(()) => self.single = false,
+            Err(Failure::NotWritten(error) | Failure::Unknown(error)) => {
+                self.give_up(&error);
+                // Without it the next change tries again, and is refused if that is in vain.
+                let _ = self.mend();
+            }
+        }
+    }
+
+    fn give_up(&mut self, error: &redb::Error) {
+        self.file = None;
+        tracing::error!(file = %self.disk.path().display(), %error, "writing the inventory failed");
     }
 
     fn mend(&mut self) -> Result<(), Arc<dyn std::error::Error + Send + Sync>> {
@@ -138,6 +171,7 @@ impl Writer {
                 tracing::error!(%error, "the inventory takes no changes until it can be written");
                 Arc::new(error) as Arc<_>
             })?);
+            self.single = false;
             tracing::warn!(file = %self.disk.path().display(), "the inventory was written anew");
         }
         Ok(())

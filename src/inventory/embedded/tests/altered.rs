@@ -33,6 +33,7 @@ async fn left(killed: bool) -> Left {
     let first = store.list().await.unwrap().remove(0);
     let spec = first.volume.claimed(claim("pvc-1"), delete()).unwrap();
     store.decide(&first.volume.name, first.version, spec).await.unwrap();
+    until_twice(&store).await;
     let records = store.list().await.unwrap();
     let file = state.path().join("inventory.redb");
     let while_open = fs::read(&file).unwrap();
@@ -104,6 +105,36 @@ async fn no_bit_of_the_header_gives_other_records() {
             refusals += usize::from(is_refused(&altered, &records, &what).await);
         }
         assert!(refusals > 0, "no bit of the header matters");
+    }
+}
+
+#[tokio::test]
+async fn what_a_crash_left_in_the_file_once_is_there_twice_as_soon_as_it_is_opened() {
+    let state = directory_of(12).await;
+    let disk = Disk::new(state.path()).unwrap();
+    let (file, contents) = File::open(&disk).unwrap();
+    let (memory, index) = contents.into_memory();
+    let first = memory.list().remove(0);
+    let spec = first.volume.claimed(claim("pvc-1"), delete()).unwrap();
+    let version = index.version + 1;
+    let claimed = LocalVolume { spec, ..LocalVolume::clone(&first.volume) };
+    let claimed = Arc::new(Recorded::new(claimed, Version(version)));
+    let rows = [(&claimed.volume.name, Some(&claimed))];
+    assert!(file.commit(version, rows.into_iter(), &[]).is_ok());
+    let crashed = fs::read(disk.path()).unwrap();
+
+    let next = tempfile::tempdir().unwrap();
+    fs::write(next.path().join("inventory.redb"), crashed).unwrap();
+    let store = Embedded::open(next.path()).unwrap();
+    until_twice(&store).await;
+    let records = store.list().await.unwrap();
+    let bytes = fs::read(next.path().join("inventory.redb")).unwrap();
+
+    assert!(records.contains(&claimed));
+    for bit in 0..HEADER * 8 {
+        let mut altered = bytes.clone();
+        altered[bit / 8] ^= 1 << (bit % 8);
+        is_refused(&altered, &records, &format!("bit {} of byte {}", bit % 8, bit / 8)).await;
     }
 }
 

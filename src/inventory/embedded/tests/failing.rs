@@ -1,6 +1,6 @@
 //! A disk that fails: nothing that was acknowledged is lost, and no answer is more certain than the truth.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
@@ -52,6 +52,7 @@ async fn failing(state: &TempDir, anew: bool) -> (Embedded, Arc<AtomicBool>) {
     });
     let store = Embedded::open_on(Disk::with_backing(state.path(), backing).unwrap()).unwrap();
     store.add(volume(0)).await.unwrap();
+    until_twice(&store).await;
     (store, fails)
 }
 
@@ -108,4 +109,77 @@ async fn a_watcher_is_told_nothing_that_was_not_written() {
     let added = store.add(volume(2)).await.unwrap();
 
     assert_eq!(events.next().await, Some(Event::Applied(Box::new(added))));
+}
+
+/// A store in `state` on a disk that takes so many more syncs; a file that is made later is on a healthy one.
+async fn failing_after(state: &TempDir, syncs: usize) -> Embedded {
+    let left = Arc::new(AtomicUsize::new(usize::MAX));
+    let shared = Arc::clone(&left);
+    let backing: Backing = Box::new(move |file| {
+        let dies = shared.load(Ordering::SeqCst) == usize::MAX;
+        let left = if dies { Arc::clone(&shared) } else { Arc::new(AtomicUsize::new(usize::MAX)) };
+        on(Dying { file: FileBackend::new(file)?, left })
+    });
+    let store = Embedded::open_on(Disk::with_backing(state.path(), backing).unwrap()).unwrap();
+    until_twice(&store).await;
+    left.store(syncs, Ordering::SeqCst);
+    store
+}
+
+/// A file of which only so many syncs succeed.
+#[derive(Debug)]
+struct Dying {
+    file: FileBackend,
+    left: Arc<AtomicUsize>,
+}
+
+impl StorageBackend for Dying {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let take = |left: usize| left.checked_sub(1);
+        match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take) {
+            Ok(_) => self.file.sync_data(),
+            Err(_) => Err(io::Error::other("the disk is gone")),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn whichever_sync_fails_all_that_was_acknowledged_is_there_and_nothing_that_was_refused() {
+    let mut refusals = 0;
+    for syncs in 0..12 {
+        let state = tempfile::tempdir().unwrap();
+        let store = failing_after(&state, syncs).await;
+        let mut acknowledged = Vec::new();
+        for number in 0..4 {
+            match store.add(volume(number)).await {
+                Ok(added) => acknowledged.push(added),
+                Err(Error::NotWritten { .. }) => refusals += 1,
+                Err(error) => panic!("after {syncs} syncs: {error:?}"),
+            }
+            // Else a later change might be what fails in place of the second write of this one.
+            until_twice(&store).await;
+        }
+        assert_eq!(store.list().await.unwrap(), acknowledged, "after {syncs} syncs");
+        store.close().await;
+        let again = Embedded::open(state.path()).unwrap();
+        assert_eq!(again.list().await.unwrap(), acknowledged, "after {syncs} syncs");
+    }
+    // Of two syncs of a change one is before its answer.
+    assert_eq!(refusals, 4);
 }

@@ -72,6 +72,7 @@ async fn a_file_that_is_written_anew_has_the_wipes_too_and_of_a_failed_write_the
     let store = Embedded::open_on(Disk::with_backing(state.path(), backing).unwrap()).unwrap();
     let name = store.add(volume(0)).await.unwrap().volume.name.clone();
     store.modify_status(&name, |volume| Some(wiped(volume, 1))).await.unwrap();
+    until_twice(&store).await;
 
     fails.store(true, Ordering::SeqCst);
     store.modify_status(&name, |volume| Some(wiped(volume, 2))).await.unwrap_err();
