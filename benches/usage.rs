@@ -8,7 +8,7 @@ use crate::support::Berth;
 /// Memory of a process, in KiB.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
-    /// What is resident of it and of nobody else.
+    /// What it has written, and so has for itself alone: not the program's text.
     pub own: u64,
     /// What is resident, with the program's text.
     pub resident: u64,
@@ -28,8 +28,11 @@ pub fn memory(process: u32) -> Memory {
         line.trim().trim_end_matches("kB").trim().parse().unwrap()
     };
     let (rollup, status) = (read("smaps_rollup"), read("status"));
-    let own = of(&rollup, "Private_Dirty:") + of(&rollup, "Private_Clean:");
-    Memory { own, resident: of(&rollup, "Rss:"), most: of(&status, "VmHWM:") }
+    Memory {
+        own: of(&rollup, "Private_Dirty:"),
+        resident: of(&rollup, "Rss:"),
+        most: of(&status, "VmHWM:"),
+    }
 }
 
 /// What all threads have run for so far (proc_pid_schedstat(5), in nanoseconds).

@@ -89,7 +89,7 @@ fn symlinks_hard_links_devices_and_odd_names_go_and_what_they_lead_to_stays() {
 #[test]
 fn a_mount_beneath_a_volume_stops_its_wipe_and_keeps_its_files() {
     let prey = Prey::new();
-    let source = PathBuf::from(prey.berth.volume("v1").unwrap().status.path);
+    let source = PathBuf::from(prey.berth.volume("v1").unwrap().status.path.as_str());
     let nested = source.join("nested");
     fs::create_dir(&nested).unwrap();
     support::mount(&["--bind", prey.outside.to_str().unwrap()], &nested);
@@ -108,7 +108,7 @@ fn a_mount_beneath_a_volume_stops_its_wipe_and_keeps_its_files() {
 #[test]
 fn nothing_outside_changes_while_somebody_swaps_directories_for_symlinks_under_the_cleaner() {
     let prey = Prey::new();
-    let source = PathBuf::from(prey.berth.volume("v1").unwrap().status.path);
+    let source = PathBuf::from(prey.berth.volume("v1").unwrap().status.path.as_str());
     for number in 0..300 {
         fs::create_dir_all(source.join(format!("d{number}/e"))).unwrap();
         fs::write(source.join(format!("d{number}/e/f")), "").unwrap();

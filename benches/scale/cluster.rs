@@ -27,8 +27,8 @@ const FEW: usize = 1_000;
 const LANES: usize = 32;
 /// Callers at once.
 const CALLERS: [usize; 3] = [1, 8, 32];
-/// Agents that watch.
-const AGENTS: [usize; 3] = [0, 200, 1_000];
+/// Agents that watch. Where there are more than nodes, the others are of nodes that have no volume.
+const AGENTS: [usize; 3] = [0, 1_000, 5_000];
 /// Claims of each kind.
 const CLAIMS: usize = 640;
 
@@ -195,15 +195,16 @@ async fn claims(
     ));
     let mut heads = vec!["agents:", "callers:", "what", "a second:"];
     heads.extend(HEADS);
-    heads.extend(["etcd, each:", "API server, each:", "controller, each:"]);
+    heads.extend(["etcd, each:", "API server, each:", "controller, each:", "API server, MiB:"]);
     report.table(&heads);
     let mut stores = Vec::new();
     let mut comparison = Comparison { server, client, controller, population, rounds: 0 };
-    for agents in AGENTS.into_iter().filter(|agents| *agents <= population.nodes()) {
-        for number in stores.len()..agents {
-            stores.push(open(server.port, number));
+    for agents in AGENTS {
+        while stores.len() < agents {
+            let begun = stores.len();
+            stores.extend((begun..agents.min(begun + LANES)).map(|node| open(server.port, node)));
+            join_all(stores[begun..].iter().map(Inventory::list)).await;
         }
-        join_all(stores.iter().map(Inventory::list)).await;
         for callers in CALLERS {
             comparison.round(report, agents, callers).await;
         }
@@ -233,7 +234,8 @@ impl Comparison<'_> {
         let mut row = |what: &str, meter: &Meter<'_>, samples: &Samples, own: &str| {
             let (rate, etcd, api) = meter.each(samples.count());
             let [rate, etcd, api] = [format!("{rate:.0}"), shown(etcd), shown(api)];
-            report.row(&[&agents, &callers, &what, &rate, samples, &etcd, &api, &own]);
+            let resident = self.server.usage().2 >> 10;
+            report.row(&[&agents, &callers, &what, &rate, samples, &etcd, &api, &own, &resident]);
         };
         row(what, &meter, &samples, "");
 

@@ -2,6 +2,7 @@
 //! Kubernetes and external-provisioner keep beside them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use berth::inventory::crd::{LocalVolumeStatus, Object};
 use berth::volume::{
@@ -93,7 +94,7 @@ pub fn volume(node: &str, number: usize) -> LocalVolume {
     let fingerprint = Fingerprint::Directory {
         filesystem: FilesystemIdentity {
             fs_type: "ext4".into(),
-            uuid: Some(uuid.clone()),
+            uuid: Some(uuid.as_str().into()),
             device_number: None,
         },
         inode: 2,
@@ -121,7 +122,7 @@ fn status(path: String, fingerprint: Fingerprint, uuid: &str, number: usize) -> 
     let healthy = format!("{path} is present and can be read");
     let clean = format!("{path} was empty when it was found");
     Status {
-        path,
+        path: path.into(),
         fingerprint,
         place: Some(Place {
             on: [format!("filesystem {uuid}"), format!("wwn eui.{number:032x}")].into(),
@@ -144,13 +145,13 @@ fn status(path: String, fingerprint: Fingerprint, uuid: &str, number: usize) -> 
         published: Vec::new(),
         own_mounts: Vec::new(),
         host_mounts: Vec::new(),
-        root: Some(RootAttributes {
+        root: Some(Arc::new(RootAttributes {
             uid: 0,
             gid: 0,
             mode: 0o755,
             xattrs: BTreeMap::new(),
             flags: None,
-        }),
+        })),
         format: None,
         node_uid: Some(uid("node", number / ON_A_NODE).into()),
     }

@@ -146,7 +146,7 @@ impl Host {
 
     /// Where the volume of a tenancy is on this host.
     pub fn source(&self, id: &str) -> anyhow::Result<PathBuf> {
-        Ok(self.volume(id)?.status.path.into())
+        Ok(self.volume(id)?.status.path.as_str().into())
     }
 
     fn volume(&self, id: &str) -> anyhow::Result<LocalVolume> {

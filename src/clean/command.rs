@@ -75,7 +75,7 @@ fn environment(volume: &LocalVolume) -> [(&'static str, String); 8] {
     [
         ("PATH", PATH.to_owned()),
         ("BERTH_VOLUME", volume.name.to_string()),
-        ("BERTH_PATH", volume.status.path.clone()),
+        ("BERTH_PATH", volume.status.path.to_string()),
         ("BERTH_MODE", volume.spec.mode.to_string()),
         ("BERTH_POOL", volume.spec.pool.to_string()),
         ("BERTH_NODE", volume.spec.node.to_string()),

@@ -314,11 +314,12 @@ impl Walk<'_> {
         name: &CStr,
         moved: &mut bool,
     ) -> Result<Outcome, Error> {
-        match at.directory.remove_directory(name) {
-            Err(host::Error { errno: Errno::NOTEMPTY | Errno::EXIST, .. }) => {}
-            result => return result.map(|()| Outcome::Gone).map_err(in_the_way),
-        }
+        // Elsewhere one that is not empty is not tried: a refusal costs the kernel as much as a removal.
         if at.depth >= DEEPEST {
+            match at.directory.remove_directory(name) {
+                Err(host::Error { errno: Errno::NOTEMPTY | Errno::EXIST, .. }) => {}
+                result => return result.map(|()| Outcome::Gone).map_err(in_the_way),
+            }
             *moved = true;
             match self.move_up(at, name) {
                 Err(Error::Host(host::Error { errno: Errno::XDEV | Errno::NOKEY, .. }))

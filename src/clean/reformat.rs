@@ -53,7 +53,7 @@ pub(super) fn plan(volume: &LocalVolume, source: &Source) -> Result<Remount, Err
         source: name.to_owned(),
         device: device.facts().fingerprint.clone(),
         fs_type,
-        uuid,
+        uuid: uuid.into(),
         options: options(mount),
     })
 }

@@ -30,7 +30,7 @@ pub(super) fn wide(volumes: &[LocalVolume]) -> String {
     rows.extend(volumes.iter().map(|volume| {
         let mut row = brief(volume).to_vec();
         row.extend([
-            volume.status.path.clone(),
+            volume.status.path.to_string(),
             volume.status.fingerprint.to_string(),
             why(volume),
         ]);

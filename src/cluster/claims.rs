@@ -201,7 +201,7 @@ mod tests {
         let mut volume = claimed_by("pvc-1");
         let claim = volume.spec.claim.as_mut().unwrap();
         claim.pvc = Some(Pvc { namespace: "tenant".into(), name: "data".into() });
-        let claim = claim.clone();
+        let claim = Claim::clone(claim);
         (volume, claim)
     }
 

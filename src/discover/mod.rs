@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::health::{Attempts, DEADLINE, Finding, Prober, Round};
+use crate::host::memory;
 use crate::host::namespace::HostNamespace;
 use crate::inventory::{self, Inventory, Version};
 use crate::observe::metrics::Metrics;
@@ -186,6 +187,8 @@ impl<I: Inventory> Discovery<I> {
             let rested = pace.next();
             if finished && thorough {
                 due = began + self.rescan;
+                // What a look at everything needs is needed again at the next one.
+                memory::give_back();
             }
             unfinished = if finished { 0 } else { unfinished.saturating_add(1) };
             tokio::select! {

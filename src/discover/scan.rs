@@ -76,9 +76,9 @@ pub(super) async fn scan(
     let listed = recorded.iter().filter(|volume| !found.unreadable.contains_key(&volume.spec.pool));
     let paths = listed
         .map(|volume| &volume.status)
-        .flat_map(|status| status.other_paths.iter().chain([&status.path]));
+        .flat_map(|status| status.other_paths.iter().map(String::as_str).chain([&*status.path]));
     let paths: BTreeSet<_> =
-        paths.filter(|path| !candidates.contains(path.as_str())).cloned().collect();
+        paths.filter(|path| !candidates.contains(path)).map(str::to_owned).collect();
     found.elsewhere = look_elsewhere(attempts, paths, &around).await;
     look_into_devices(attempts, &mut found, &around).await;
     note_host_mounts(&mut found, &host_table(attempts, host).await);

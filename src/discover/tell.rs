@@ -14,7 +14,7 @@ macro_rules! say {
             volume = %$volume.name,
             node = %$volume.spec.node,
             pool = %$volume.spec.pool,
-            path = $volume.status.path,
+            path = $volume.status.path.as_str(),
             $($said)+
         )
     };
@@ -53,7 +53,7 @@ pub(super) fn differences(old: &LocalVolume, new: &LocalVolume) {
         _ => {}
     }
     if old.status.path != new.status.path {
-        say!(info, new, was = old.status.path, "volume moved to another path");
+        say!(info, new, was = old.status.path.as_str(), "volume moved to another path");
     }
     if old.status.capacity != new.status.capacity {
         let (was, is) = (old.status.capacity, new.status.capacity);

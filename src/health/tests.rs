@@ -15,7 +15,7 @@ use crate::volume::{Bytes, fixture};
 /// A volume recorded as what is at `path` now.
 fn recorded(path: &Path) -> LocalVolume {
     let mut volume = fixture::available();
-    volume.status.path = path.to_str().unwrap().to_owned();
+    volume.status.path = path.to_str().unwrap().into();
     volume.status.fingerprint = Source::look(path).unwrap().facts().fingerprint.clone();
     volume
 }

@@ -5,6 +5,7 @@
 //! derived for people to read (`phase`, `size`) is written with the status and never read back.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -95,7 +96,7 @@ pub struct LocalVolumeSpec {
     pub tenancy: Tenancy,
     /// Who holds it; absent when it is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim: Option<Claim>,
+    pub claim: Option<Box<Claim>>,
     /// The order to wipe it once nobody holds it; absent while nobody has ordered a wipe, as for a newly found volume
     /// that holds data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,10 +162,10 @@ pub struct LocalVolumeStatus {
     pub host_mounts: Vec<String>,
     /// How its root directory looked at discovery, put back by every wipe; absent for a device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub root: Option<RootAttributes>,
+    pub root: Option<Arc<RootAttributes>>,
     /// The file system that Berth made on it for a tenancy; only for a device in a Filesystem pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
+    pub format: Option<Box<Format>>,
     /// The UID of the Node on which it was seen: a Node that comes back under the same name is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<String>,
@@ -292,7 +293,7 @@ impl From<&LocalVolume> for LocalVolumeStatus {
         Self {
             phase: Some(volume.phase().to_string()),
             size: Some(status.capacity.to_string()),
-            path: status.path,
+            path: status.path.into(),
             fingerprint: status.fingerprint,
             place: status.place,
             other_paths: status.other_paths,
@@ -325,7 +326,7 @@ impl LocalVolumeStatus {
             clean: condition(&status.conditions, CLEAN)?,
         };
         Ok(Status {
-            path: status.path,
+            path: status.path.into(),
             fingerprint: status.fingerprint,
             place: status.place,
             other_paths: status.other_paths,

@@ -16,6 +16,7 @@ mod object;
 mod patch;
 pub(crate) mod reservation;
 mod sweep;
+mod uid;
 
 use std::fmt;
 use std::sync::Arc;

@@ -104,7 +104,7 @@ fn candidate(known: Option<&LocalVolume>, sight: Sight) -> Candidate {
         fingerprint,
         device: DeviceNumber { major: 8, minor: sight.volume.into() },
         root: PathBuf::from(&root),
-        place: Place { on, root, disk: [].into(), attached: false },
+        place: Place { on, root: root.into(), disk: [].into(), attached: false },
         is_mount: false,
         size: Bytes(SIZE),
         fs_type: Some("ext4".into()),

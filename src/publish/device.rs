@@ -25,7 +25,7 @@ impl Staging {
         let accepts_data = self.accepts_data();
         let fs_type = self.pool.as_ref().map_or(FsType::default(), |pool| pool.fs_type).name();
         let rule = PoolRule { fs_type, made: &MADE, accepts_data };
-        let recorded = self.volume.status.format.as_ref();
+        let recorded = self.volume.status.format.as_deref();
         plan::prepare(recorded, self.id.tenancy, &contents, self.asked_type(), rule)
             .map_err(|unprepared| self.unprepared(subject, unprepared))
     }
@@ -37,7 +37,7 @@ impl Staging {
         }
         // The kernel would mount a file system a second time that somebody else uses already.
         let device = self.unused(subject)?;
-        let recorded = self.volume.status.format.as_ref();
+        let recorded = self.volume.status.format.as_deref();
         let recorded = recorded.filter(|format| format.tenancy == self.id.tenancy);
         if recorded.is_some_and(|format| format.done) {
             // What else seems to be there is in the tenant's own files, and means nothing.

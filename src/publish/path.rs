@@ -74,10 +74,10 @@ pub(super) fn recorded(id: &VolumeId, spot: &Spot) -> Result<String, Error> {
 
 /// Whether `path` is where the administrator has the volume, and so no place for a tenant.
 pub(super) fn is_administrators(volume: &LocalVolume, path: &Path) -> bool {
-    let own = volume.status.own_mounts.iter().chain([&volume.status.path]);
-    let mut own = own.map(Path::new);
-    own.any(|own| own == path)
-        || std::fs::canonicalize(&volume.status.path).is_ok_and(|source| source == path)
+    let recorded = Path::new(&volume.status.path);
+    recorded == path
+        || volume.status.own_mounts.iter().any(|own| Path::new(own) == path)
+        || std::fs::canonicalize(recorded).is_ok_and(|source| source == path)
 }
 
 fn root_of<'a>(path: &Path, roots: &'a [PathBuf]) -> Option<&'a Path> {

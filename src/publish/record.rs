@@ -109,14 +109,14 @@ impl<I: Inventory> Publisher<I> {
         done: bool,
     ) -> Result<(), Error> {
         let format = Format { tenancy: id.tenancy, fs_type: fs_type.to_owned(), done };
-        self.set_format(id, Some(format)).await
+        self.set_format(id, Some(format.into())).await
     }
 
     /// Writes down what is known of the file system on the device of `id`.
     pub(super) async fn set_format(
         &self,
         id: &VolumeId,
-        format: Option<Format>,
+        format: Option<Box<Format>>,
     ) -> Result<(), Error> {
         let mut current = false;
         let write = self.shared.inventory.modify_status(&id.volume, |volume| {

@@ -79,8 +79,8 @@ impl Reserved {
 
 /// Where `volume` is, by every path of the administrator's.
 fn paths_of(volume: &LocalVolume) -> impl Iterator<Item = &str> {
-    let own = volume.status.own_mounts.iter().chain([&volume.status.path]);
-    own.map(String::as_str)
+    let own = volume.status.own_mounts.iter().map(String::as_str);
+    own.chain([&*volume.status.path])
 }
 
 /// Whether `path`, in which nothing is superfluous, is `directory` or beneath it. Every volume is asked for each target, so

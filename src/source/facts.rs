@@ -37,7 +37,7 @@ pub(super) fn of_directory(
     on.insert(identity.whole().to_string());
     let place = Place {
         on: on.into(),
-        root: root.to_string_lossy().into_owned(),
+        root: root.to_string_lossy().into_owned().into(),
         disk: beneath.disk.into(),
         attached: node.is_mount_root,
     };
@@ -121,6 +121,7 @@ pub(super) fn identity_of(
         Some(uuid) => (Some(uuid), None),
         None => (None, Some(number()?)),
     };
+    let (uuid, device_number) = (uuid.map(Into::into), device_number.map(Into::into));
     Ok(FilesystemIdentity { fs_type: fs_type.into(), uuid, device_number })
 }
 
@@ -153,7 +154,7 @@ pub(super) fn of_device(
         fingerprint: Fingerprint::Device { device: identity, size: Bytes(size) },
         device: node.number,
         root: PathBuf::from("/"),
-        place: Place { on: on.into(), root: "/".to_owned(), disk: disk.into(), attached: true },
+        place: Place { on: on.into(), root: "/".into(), disk: disk.into(), attached: true },
         is_mount: false,
         size: Bytes(size),
         fs_type: filesystem.map(|found| found.name.to_owned()),

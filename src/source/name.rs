@@ -145,7 +145,7 @@ fn filesystem_uuid(number: DeviceNumber, mounts: &MountTable) -> host::Result<Op
         }
         let filesystem = identify::filesystem(place.as_fd(), path)?;
         let uuid = identify::filesystem_uuid(place.as_fd(), mount, path)?;
-        return Ok(identity_of(mount, &filesystem, uuid)?.whole().uuid);
+        return Ok(identity_of(mount, &filesystem, uuid)?.whole().uuid.map(Into::into));
     }
     Ok(None)
 }

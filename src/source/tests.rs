@@ -43,7 +43,7 @@ fn device(directory: &Path, megabytes: u64) -> (fs::File, LoopDevice) {
 
 fn recorded(path: &Path) -> LocalVolume {
     let mut volume = fixture::available();
-    volume.status.path = path.to_str().unwrap().to_owned();
+    volume.status.path = path.to_str().unwrap().into();
     volume.status.fingerprint = Source::look(path).unwrap().facts().fingerprint.clone();
     volume
 }

@@ -40,7 +40,7 @@ impl Premises {
         let tenancy = spec.tenancy;
         let format = status.format.filter(|format| format.done && format.tenancy == tenancy);
         let status = Status {
-            path: self.path(volume),
+            path: self.path(volume).into(),
             fingerprint: self.fingerprint(&name, status.fingerprint),
             published: status.published.into_iter().filter(is_place).collect(),
             own_mounts: status.own_mounts.into_iter().filter(is_own).collect(),

@@ -44,12 +44,12 @@ pub struct FilesystemIdentity {
     pub fs_type: Text,
     /// Its UUID and, on btrfs, the subvolume. Strong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uuid: Option<String>,
+    pub uuid: Option<Box<str>>,
     /// `BOOT MAJOR:MINOR`, only where there is no UUID that lasts (tmpfs, overlay, network file systems), and the UUID
     /// that the kernel invented for the mount, where it does. Weak: it survives neither a remount nor a reboot, so the
     /// volume is then another one, which errs on the safe side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device_number: Option<String>,
+    pub device_number: Option<Box<str>>,
 }
 
 /// A block device, told from every other, by the strongest fact that the kernel has.
@@ -136,8 +136,8 @@ impl FilesystemIdentity {
     /// The identity of the whole file system: subvolumes of one btrfs share it.
     #[must_use]
     pub fn whole(&self) -> Self {
-        let whole = |uuid: &String| uuid.split('/').next().unwrap_or_default().to_owned();
-        Self { uuid: self.uuid.as_ref().map(whole), ..self.clone() }
+        let whole = |uuid: &str| uuid.split('/').next().unwrap_or_default().into();
+        Self { uuid: self.uuid.as_deref().map(whole), ..self.clone() }
     }
 
     /// Text that is equal exactly when two file systems are one.
@@ -197,7 +197,7 @@ impl fmt::Display for Fingerprint {
         match self {
             Self::Directory { filesystem, inode, .. } => {
                 let id = filesystem.uuid.as_ref().or(filesystem.device_number.as_ref());
-                let id = id.map_or("?", String::as_str);
+                let id = id.map_or("?", AsRef::as_ref);
                 write!(formatter, "{} {id}, inode {inode}", filesystem.fs_type)
             }
             Self::Device { device, size } => write!(formatter, "{device}, {size}"),

@@ -21,7 +21,7 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
     let fingerprint = Fingerprint::Directory {
         filesystem: FilesystemIdentity {
             fs_type: "ext4".into(),
-            uuid: Some(format!("uuid-of-{entry}")),
+            uuid: Some(format!("uuid-of-{entry}").into()),
             device_number: None,
         },
         inode: 2,
@@ -42,7 +42,7 @@ pub(crate) fn on(node: &str, pool: &str, entry: &str, capacity: Bytes) -> LocalV
             cordoned: false,
         },
         status: Status {
-            path: format!("/mnt/fast/{entry}"),
+            path: format!("/mnt/fast/{entry}").into(),
             fingerprint,
             place: None,
             other_paths: BTreeSet::new(),

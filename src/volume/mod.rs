@@ -17,6 +17,7 @@ mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -63,7 +64,7 @@ pub struct Spec {
     pub tenancy: Tenancy,
     /// Who holds it; absent when it is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim: Option<Claim>,
+    pub claim: Option<Box<Claim>>,
     /// The order to wipe it once nobody holds it: the policy that was in force when the latest claim was made, or what
     /// a person or the pool's `newVolumes: clean` said. Absent while nobody has ordered a wipe, as for a newly found
     /// volume that holds data.
@@ -128,7 +129,7 @@ pub struct PersistentVolumeClaim {
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Where it was last seen: the entry in its pool's directory. Always UTF-8; other names are not offered.
-    pub path: String,
+    pub path: Text,
     /// What it is.
     pub fingerprint: Fingerprint,
     /// Where it lies; absent until an agent that records it has seen the volume.
@@ -167,12 +168,12 @@ pub struct Status {
     /// The same in the mount namespace of the host, where its agent has one of its own and sees the host's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_mounts: Vec<String>,
-    /// How its root directory looked at discovery, put back by every wipe; absent for a device.
+    /// How its root directory looked at discovery, put back by every wipe; absent for a device. Most are alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub root: Option<RootAttributes>,
+    pub root: Option<Arc<RootAttributes>>,
     /// The file system that Berth made on it for a tenancy; only for a device in a `Filesystem` pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
+    pub format: Option<Box<Format>>,
     /// The UID of the Kubernetes Node on which it was seen: a Node that comes back under the same name is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<Text>,
@@ -253,7 +254,7 @@ pub enum AccessMode {
 }
 
 /// Owner, mode and extended attributes (ACLs among them) of a volume's root directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RootAttributes {
     /// Numeric owner.
@@ -273,7 +274,7 @@ pub struct RootAttributes {
 }
 
 /// Inode flags (chattr(1)) and the project of a volume's root directory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RootFlags {
     /// As `FS_IOC_GETFLAGS` gives them, of those that can be changed.
@@ -370,7 +371,7 @@ impl LocalVolume {
         let holds = |held: &Claim| claim.is_none_or(|claim| held.name == *claim);
         self.name == id.volume
             && self.spec.tenancy == id.tenancy
-            && self.spec.claim.as_ref().is_some_and(holds)
+            && self.spec.claim.as_deref().is_some_and(holds)
     }
 
     /// The phase for a person to read.

@@ -93,7 +93,7 @@ impl LocalVolume {
             return Err(ClaimRefused::Cordoned);
         }
         let tenancy = self.spec.tenancy.next();
-        let (claim, clean) = (Some(claim), Some(clean));
+        let (claim, clean) = (Some(claim.into()), Some(clean));
         Ok(Spec { tenancy, claim, clean, clean_asked: None, ..self.spec.clone() })
     }
 

@@ -50,7 +50,7 @@ fn of(disk: &Disk) -> String {
 }
 
 fn path_of(server: &Server<'_>, id: &str) -> String {
-    server.named(id).unwrap().status.path
+    server.named(id).unwrap().status.path.to_string()
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn ill_devices_stop_nothing_of_the_others_say_what_is_wrong_and_are_well_again_w
         let ill = server.wait_phase(id, Phase::Lost);
         let said = &ill.status.conditions.healthy;
         assert_eq!(said.reason, reason, "{said:#?}");
-        assert!(said.message.contains(&ill.status.path), "{}", said.message);
+        assert!(said.message.contains(&*ill.status.path), "{}", said.message);
     }
     for id in KEPT.map(|place| &ids[place]) {
         let refused = server.publish(id).unwrap_err();

@@ -154,7 +154,7 @@ fn errors_in_the_middle_of_a_wipe_keep_a_volume_from_everybody_until_it_is_clean
         });
         let said = &failed.status.conditions.clean.message;
         assert!(
-            said.contains(&failed.status.path) && said.contains("Input/output error"),
+            said.contains(&*failed.status.path) && said.contains("Input/output error"),
             "{said}"
         );
     }

@@ -103,7 +103,7 @@ async fn claims_get_through_while_agents_keep_writing_to_the_same_volumes() {
                 while !stop.is_cancelled() {
                     let touch = |volume: &LocalVolume| {
                         let mut status = volume.status.clone();
-                        status.path = format!("/mnt/fast/{writes}");
+                        status.path = format!("/mnt/fast/{writes}").into();
                         Some(status)
                     };
                     store.modify_status(&recorded.volume.name, touch).await.unwrap();

@@ -107,7 +107,7 @@ async fn a_device_is_had_with_the_file_system_that_its_tenant_or_its_pool_left_o
     let mut held = device("held", Mode::Filesystem);
     held.spec = held.claimed(claim("pvc-1"), delete()).unwrap();
     let (fs_type, tenancy) = ("xfs".to_owned(), held.spec.tenancy);
-    held.status.format = Some(crate::volume::Format { tenancy, fs_type, done: true });
+    held.status.format = Some(crate::volume::Format { tenancy, fs_type, done: true }.into());
     let asked = |fs_type: &str| Filesystem { fs_type: Some(fs_type.into()), own: true };
 
     for volume in [accepted, held] {

@@ -157,7 +157,7 @@ fn recorded(path: &Path, mode: Mode) -> LocalVolume {
         let xattrs = seen.xattrs.into_iter();
         let xattrs =
             xattrs.map(|(name, value)| (name.into_string().unwrap(), STANDARD.encode(value)));
-        let RootAttributes { .. } = volume.status.root.insert(RootAttributes {
+        let root = RootAttributes {
             uid: seen.uid,
             gid: seen.gid,
             mode: seen.mode,
@@ -169,7 +169,8 @@ fn recorded(path: &Path, mode: Mode) -> LocalVolume {
                 extent_size: flags.extent,
                 shared_extent_size: flags.shared_extent,
             }),
-        });
+        };
+        volume.status.root = Some(root.into());
     }
     volume.status.path = path.to_str().unwrap().into();
     volume.status.fingerprint = facts.fingerprint;

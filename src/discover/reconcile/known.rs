@@ -89,17 +89,17 @@ impl<'a> Index<'a> {
         let Whereabouts::Present(here, seen) = whereabouts else {
             return volume.status.other_paths.clone();
         };
-        let moved = was_attached(volume).then_some(&volume.status.path);
-        let stood = volume.status.other_paths.iter().chain(moved);
-        let stood = stood.filter(|path| match self.by_path.get(path.as_str()) {
+        let moved = was_attached(volume).then_some(&*volume.status.path);
+        let stood = volume.status.other_paths.iter().map(String::as_str).chain(moved);
+        let stood = stood.filter(|path| match self.by_path.get(*path) {
             None | Some(Sight::Failed { .. } | Sight::Untried) => true,
             Some(Sight::Source(seen)) => !seen.facts.place.attached,
             Some(Sight::Nothing | Sight::Unsuitable) => false,
         });
         let same = self.by_identity.get(&seen.facts.fingerprint.identity());
         let stands = same.into_iter().flatten().filter(|(_, seen)| seen.facts.place.attached);
-        let stands = stands.map(|(candidate, _)| &candidate.path);
-        stood.chain(stands).filter(|path| **path != here.path).cloned().collect()
+        let stands = stands.map(|(candidate, _)| candidate.path.as_str());
+        stood.chain(stands).filter(|path| **path != *here.path).map(str::to_owned).collect()
     }
 
     fn whereabouts(
@@ -213,7 +213,7 @@ fn offered<'a>(
     let offered = |(candidate, seen): &&(&Candidate, &Seen)| {
         candidate.pool == pool.name && selectable(pool, seen).is_ok()
     };
-    let recorded = |(candidate, _): &&(&Candidate, &Seen)| candidate.path == volume.status.path;
+    let recorded = |(candidate, _): &&(&Candidate, &Seen)| *candidate.path == *volume.status.path;
     let at_path = same.iter().filter(offered).find(recorded);
     at_path.or_else(|| same.iter().find(offered)).copied()
 }

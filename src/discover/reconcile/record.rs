@@ -79,7 +79,9 @@ fn status(
 ) -> Status {
     let facts = &here.seen.facts;
     let mut status = volume.status.clone();
-    status.path.clone_from(&here.candidate.path);
+    if status.path != here.candidate.path {
+        status.path = here.candidate.path.as_str().into();
+    }
     if let Some(uid) = world.node_uid {
         status.node_uid = Some(uid.into());
     }

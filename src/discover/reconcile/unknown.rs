@@ -182,7 +182,7 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
     let since = world.now;
     let present = format!("{path} is present and can be read");
     let status = Status {
-        path: path.clone(),
+        path: path.as_str().into(),
         fingerprint: seen.facts.fingerprint.clone(),
         place: Some(seen.facts.place.clone()),
         other_paths,
@@ -204,7 +204,7 @@ pub(super) fn volume(fresh: Fresh<'_>, capacity: Bytes, world: World<'_>) -> Opt
         published: Vec::new(),
         own_mounts: world.own_mounts(seen),
         host_mounts: world.host_mounts(seen).unwrap_or_default(),
-        root: seen.root.clone(),
+        root: seen.root.clone().map(Into::into),
         format: None,
         node_uid: world.node_uid.map(Into::into),
     };

@@ -122,7 +122,7 @@ async fn what_is_at_a_recorded_path_that_no_pool_selects_is_looked_at_too() {
     fs::create_dir(&elsewhere).unwrap();
     let at = |path: &Path| {
         let mut volume = fixture::available();
-        volume.status.path = path.to_str().unwrap().to_owned();
+        volume.status.path = path.to_str().unwrap().into();
         volume
     };
     let recorded = [at(&elsewhere), at(&directory.path().join("gone"))];

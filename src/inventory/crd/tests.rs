@@ -17,12 +17,12 @@ fn object(volume: &LocalVolume) -> Object {
 /// A volume of which everything is known that can be.
 fn full() -> LocalVolume {
     let mut volume = claimed_by("pvc-1");
-    volume.spec.claim = Some(Claim {
+    volume.spec.claim = Some(Box::new(Claim {
         pvc: Some(PersistentVolumeClaim { namespace: "db".into(), name: "data-0".into() }),
         range: CapacityRange { required: Some(Bytes(1)), limit: Some(Bytes(1 << 40)) },
         at: "2026-11-24T10:00:00.123456789Z".parse().unwrap(),
         ..claim("pvc-1")
-    });
+    }));
     volume.spec.clean =
         Some(CleanPolicy { method: CleanMethod::Shred { passes: 3 }, verify: true });
     let status = &mut volume.status;
@@ -58,14 +58,14 @@ fn full() -> LocalVolume {
     }];
     status.own_mounts = vec!["/mnt/fast/v1".into()];
     status.host_mounts = vec!["/mnt/backing/v1".into()];
-    status.root = Some(RootAttributes {
+    status.root = Some(Arc::new(RootAttributes {
         uid: u32::MAX,
         gid: 0,
         mode: 0o2775,
         xattrs: [("user.x".to_owned(), "AA==".to_owned())].into(),
         flags: Some(RootFlags { inode: 1 << 23, project: u32::MAX, ..RootFlags::default() }),
-    });
-    status.format = Some(Format { tenancy: Tenancy(7), fs_type: "xfs".into(), done: false });
+    }));
+    status.format = Some(Format { tenancy: Tenancy(7), fs_type: "xfs".into(), done: false }.into());
     status.accepted = true;
     status.other_paths = ["/mnt/fast/v2".to_owned()].into();
     status.place = Some(Place {

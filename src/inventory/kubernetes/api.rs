@@ -94,7 +94,7 @@ impl Api {
 
     /// Deletes an object if it is still this one. Whether it is gone, rather than waiting for somebody's finalizer.
     pub(super) async fn delete(&self, entry: &Entry) -> Result<bool, Failure> {
-        let exactly = exactly(&entry.uid, &entry.version.0.to_string());
+        let exactly = exactly(&entry.uid.to_string(), &entry.version.0.to_string());
         let name = entry.name.as_str();
         let answer = self.ask(name, || async {
             let asked = self.objects.delete(name, &exactly).map_err(kube::Error::BuildRequest)?;

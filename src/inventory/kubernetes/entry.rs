@@ -6,6 +6,7 @@ use super::super::crd::{LocalVolumeSpec, LocalVolumeStatus};
 use super::super::{Recorded, Version};
 use super::alike::Alike;
 use super::object::{Metadata, Object};
+use super::uid::Uid;
 use crate::volume::{ClaimName, LocalVolume, Spec, VolumeName};
 
 /// What keeps the object of a claimed volume from going away before its agent knows of it: see [`finalizers`].
@@ -16,8 +17,8 @@ pub(crate) const FINALIZER: &str = "berth.dev/claimed";
 pub(crate) struct Entry {
     pub(crate) name: VolumeName,
     pub(crate) version: Version,
-    pub(crate) uid: Box<str>,
-    pub(crate) finalizers: Vec<String>,
+    pub(crate) uid: Uid,
+    pub(crate) finalizers: Arc<[String]>,
     /// Whether it goes as soon as its last finalizer does.
     pub(crate) deleting: bool,
     pub(crate) content: Content,
@@ -52,6 +53,7 @@ impl Entry {
             return Err(NoEntry { name });
         };
         let content = Content::read(&parsed, object.content, alike);
+        let finalizers = alike.finalizers(finalizers);
         Ok(Self { name: parsed, version, uid, finalizers, deleting: deletion_timestamp, content })
     }
 
@@ -117,7 +119,7 @@ impl Entry {
             name: volume.name.clone(),
             version: Version(version),
             uid: "uid-1".into(),
-            finalizers: finalizers(&[], &volume.spec),
+            finalizers: finalizers(&[], &volume.spec).into(),
             deleting: false,
             content: Content::Volume(Arc::new(volume.clone())),
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::super::crd::{LocalVolumeSpec, LocalVolumeStatus};
+use super::uid::Uid;
 
 /// An object.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub(super) struct Object {
 pub(super) struct Metadata {
     #[serde(default)]
     pub(super) name: String,
-    pub(super) uid: Option<Box<str>>,
+    pub(super) uid: Option<Uid>,
     pub(super) resource_version: Option<String>,
     #[serde(default)]
     pub(super) finalizers: Vec<String>,

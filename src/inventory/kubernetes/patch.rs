@@ -21,7 +21,7 @@ pub(super) fn spec(entry: &Entry, spec: &Spec) -> Patch {
     let was = entry.spec().map(|was| fields(&LocalVolumeSpec::from(was))).unwrap_or_default();
     differences("spec", &was, &fields(&LocalVolumeSpec::from(spec)), &mut changes);
     let finalizers = finalizers(&entry.finalizers, spec);
-    if finalizers != entry.finalizers && !entry.deleting {
+    if finalizers[..] != entry.finalizers[..] && !entry.deleting {
         changes.push(add(&["metadata", "finalizers"], finalizers.into()));
     }
     Patch(changes)

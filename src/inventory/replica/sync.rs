@@ -215,7 +215,7 @@ async fn act<R: Inventory>(
             let adopted = replica.adopted(&now.volume);
             let (told, believed) = (&now.volume.status, &adopted.status);
             if (&told.path, &told.fingerprint) != (&believed.path, &believed.fingerprint) {
-                warn!(volume = %name, path = told.path, fingerprint = %told.fingerprint,
+                warn!(volume = %name, path = told.path.as_str(), fingerprint = %told.fingerprint,
                     "the inventory's record is not of what this node named so: it is used once it is found here");
             }
             replica.ledger.add(adopted).await?;

@@ -28,7 +28,7 @@ fn what_an_agent_wrote_itself_is_believed() {
     volume.status.published = vec![published("/var/lib/kubelet/pods/1/mount")];
     volume.status.own_mounts = vec!["/mnt/fast/v1".into(), "/data/v1".into()];
     let format = Format { tenancy: Tenancy(1), fs_type: "ext4".into(), done: true };
-    volume.status.format = Some(format);
+    volume.status.format = Some(format.into());
 
     assert_eq!(premises().adopted(&volume), volume);
 }
@@ -82,7 +82,7 @@ fn a_fingerprint_that_the_name_was_not_made_of_is_that_of_nothing() {
 #[test]
 fn an_xfs_that_a_wipe_made_anew_is_still_the_volume() {
     let xfs = |inode| {
-        let (fs_type, uuid) = ("xfs".to_owned(), Some("u".to_owned()));
+        let (fs_type, uuid) = ("xfs".to_owned(), Some("u".into()));
         let fs_type = fs_type.into();
         let filesystem = FilesystemIdentity { fs_type, uuid, device_number: None };
         Fingerprint::Directory { filesystem, inode, born: None }
@@ -118,7 +118,7 @@ fn no_wipe_or_format_that_a_record_says_was_begun_is_gone_on_with() {
         remount: Some(remount),
     }));
     volume.status.format =
-        Some(Format { tenancy: Tenancy(1), fs_type: "ext4".into(), done: false });
+        Some(Format { tenancy: Tenancy(1), fs_type: "ext4".into(), done: false }.into());
 
     let status = premises().adopted(&volume).status;
 

@@ -56,7 +56,7 @@ fn subvolumes_of_one_btrfs_share_it() {
         attach(&mut seen);
         let filesystem = FilesystemIdentity {
             fs_type: "btrfs".into(),
-            uuid: Some(format!("uuid/{id}")),
+            uuid: Some(format!("uuid/{id}").into()),
             device_number: None,
         };
         seen.facts.fingerprint = Fingerprint::Directory { filesystem, inode: 256, born: None };

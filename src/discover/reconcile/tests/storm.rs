@@ -130,7 +130,7 @@ fn source_of(volume: &LocalVolume) -> Seen {
 fn check(storm: &Storm, found: &Found, before: &BTreeSet<VolumeName>) -> Result<(), TestCaseError> {
     let offered: Vec<_> = storm.host.recorded.iter().filter(|v| v.is_claimable()).collect();
     for volume in &offered {
-        let at = found.candidates.iter().find(|candidate| candidate.path == volume.status.path);
+        let at = found.candidates.iter().find(|candidate| *candidate.path == *volume.status.path);
         let is_there = matches!(at.map(|at| &at.sight), Some(Sight::Source(seen))
             if seen.facts.fingerprint.identity() == volume.status.fingerprint.identity());
         prop_assert!(is_there, "{} is offered and not there", volume.name);
@@ -140,7 +140,8 @@ fn check(storm: &Storm, found: &Found, before: &BTreeSet<VolumeName>) -> Result<
         let path = &plain.status.path;
         let stood = |volume: &&LocalVolume| {
             let attached = source_of(volume).facts.place.attached;
-            (attached && volume.status.path == *path) || volume.status.other_paths.contains(path)
+            (attached && volume.status.path == *path)
+                || volume.status.other_paths.contains(path.as_str())
         };
         let stood = storm.host.recorded.iter().find(stood);
         prop_assert!(stood.is_none(), "{} is offered beneath a lost mount", plain.name);

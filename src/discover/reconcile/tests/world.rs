@@ -18,7 +18,7 @@ pub(crate) const GIB: u64 = 1 << 30;
 pub(crate) fn directory(minor: u32, root: &str) -> Seen {
     let filesystem = FilesystemIdentity {
         fs_type: "ext4".into(),
-        uuid: Some(format!("uuid-{minor}")),
+        uuid: Some(format!("uuid-{minor}").into()),
         device_number: None,
     };
     let inode = root
@@ -68,7 +68,7 @@ fn seen(
         root: PathBuf::from(root),
         place: Place {
             on: [format!("filesystem uuid-{minor}"), format!("number 8:{minor}")].into(),
-            root: root.to_owned(),
+            root: root.into(),
             disk: Names::default(),
             attached: fs_type.is_none(),
         },

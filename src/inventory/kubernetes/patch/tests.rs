@@ -109,7 +109,7 @@ fn an_incomplete_object_gets_its_whole_status() {
 fn taking_the_finalizer_off_leaves_those_of_others() {
     let held = claimed_by("pvc-1");
     let mut entry = entry(&held);
-    entry.finalizers.push("example.org/mine".to_owned());
+    entry.finalizers = [&entry.finalizers[..], &["example.org/mine".to_owned()]].concat().into();
 
     let object = patched(&held, &unfinalized(&entry));
 
