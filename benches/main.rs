@@ -10,6 +10,7 @@
     reason = "a benchmark panics where something is not as it must be, and is no library"
 )]
 
+mod build;
 mod clean;
 mod cluster;
 mod discovery;
@@ -33,10 +34,10 @@ use report::Report;
 /// A part by its name.
 type Part = (&'static str, fn(&mut Report));
 
-/// What runs only if it is named: it needs more than a machine.
-const ASKED: [&str; 1] = ["cluster"];
+/// What runs only if it is named: it needs more than a machine, or ten minutes for one figure.
+const ASKED: [&str; 2] = ["cluster", "build"];
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("rpc", rpc::run),
     ("discovery", discovery::run),
     ("recycling", recycling::run),
@@ -44,6 +45,7 @@ const PARTS: [Part; 7] = [
     ("clean", clean::run),
     ("cluster", cluster::run),
     ("scale", scale::run),
+    ("build", build::run),
 ];
 
 fn main() -> ExitCode {

@@ -84,7 +84,8 @@ impl Drop for Off<'_> {
 fn give_back_what_nobody_was_told_of(server: &Server<'_>, told: &Told) {
     for volume in server.volumes() {
         let is_held = |claim: &berth::volume::Claim| told.held.contains_key(claim.name.as_str());
-        if let Some(id) = volume.id().filter(|_| !volume.spec.claim.as_deref().is_some_and(is_held)) {
+        if let Some(id) = volume.id().filter(|_| !volume.spec.claim.as_deref().is_some_and(is_held))
+        {
             server.delete(&id.to_string()).unwrap();
         }
     }
