@@ -1,8 +1,7 @@
 //! Wipes, by the whole way from `DeleteVolume` until the volume is offered again, beside what a shell would do on the same
 //! file system or device in the same run: `rm -rf` and `sync -f`, `mkfs` and `mount`, `blkdiscard`, `dd`.
 //!
-//! `BERTH_BENCH_FILES=2000000` has ten times as many small files (and needs 20 GiB of disk for each file system),
-//! `BERTH_BENCH_ROUNDS=5` more rounds, `BERTH_BENCH_CLEAN="trees reformat devices neighbour"` some of it. The disks are files in
+//! `BERTH_BENCH_FILES=50000` has fewer small files, `BERTH_BENCH_ROUNDS=5` more rounds, `BERTH_BENCH_CLEAN="trees reformat devices neighbour"` some of it. The disks are files in
 //! the directory for temporary files, as loop devices that read and write past the page cache. Takes some ten minutes.
 
 mod devices;
@@ -44,6 +43,18 @@ pub fn run(report: &mut Report) {
             part(report);
         }
     }
+}
+
+/// What the part `many` wipes.
+const MANY: usize = 2_000_000;
+
+/// Ten times as many small files as `clean` has, once, on a file system with 20 GiB to spare; takes some ten minutes.
+pub fn many(report: &mut Report) {
+    heads(report);
+    let tree = Tree::Small(MANY);
+    let measured = std::thread::spawn(move || beside_rm("ext4", tree, 1, &COLD)).join().unwrap();
+    rows(report, "ext4", tree, &measured);
+    report.end();
 }
 
 /// A number from the environment.
@@ -161,19 +172,15 @@ fn trees(report: &mut Report) {
     ];
     report.say("### Files: `delete` beside `rm -rf` and `sync -f`");
     let filesystems = available(report, &["ext4", "xfs", "btrfs"]);
-    let mut heads = vec!["file system", "what", "cache", "by"];
-    heads.extend(HEADS);
-    heads.push("of `rm -rf`:");
-    report.table(&heads);
+    heads(report);
     let mut groups = Vec::new();
     for fs_type in filesystems {
         for tree in all {
             // Each on a new disk, in a namespace of its own, which a thread cannot leave.
-            let measured = std::thread::spawn(move || beside_rm(fs_type, tree)).join().unwrap();
+            let beside = move || beside_rm(fs_type, tree, rounds(), &[COLD, WARM].concat());
+            let measured = std::thread::spawn(beside).join().unwrap();
+            rows(report, fs_type, tree, &measured);
             for (cache, berth, rm) in measured {
-                let ratio = format!("{:.2}", berth.ratio(&rm));
-                report.row(&[&fs_type, &tree, &cache, &"Berth", &berth, &ratio]);
-                report.row(&[&fs_type, &tree, &cache, &"`rm -rf`", &rm, &1]);
                 let values =
                     [&berth, &rm].map(|samples| Some(samples.percentile(50).as_secs_f64()));
                 groups.push((format!("{fs_type}, {cache}: {tree}"), values.to_vec()));
@@ -190,13 +197,37 @@ fn trees(report: &mut Report) {
     });
 }
 
+/// What the cache has of a tree, by its name, and whether that is nothing.
+type Cache = (&'static str, bool);
+
+const COLD: [Cache; 1] = [("cold", true)];
+const WARM: [Cache; 1] = [("warm", false)];
+
+/// A cache with what Berth and `rm -rf` took.
+type Measured = (&'static str, Samples, Samples);
+
+fn heads(report: &mut Report) {
+    let mut heads = vec!["file system", "what", "cache", "by"];
+    heads.extend(HEADS);
+    heads.push("of `rm -rf`:");
+    report.table(&heads);
+}
+
+fn rows(report: &mut Report, fs_type: &str, tree: Tree, measured: &[Measured]) {
+    for (cache, berth, rm) in measured {
+        let ratio = format!("{:.2}", berth.ratio(rm));
+        report.row(&[&fs_type, &tree, cache, &"Berth", berth, &ratio]);
+        report.row(&[&fs_type, &tree, cache, &"`rm -rf`", rm, &1]);
+    }
+}
+
 /// Wipes and `rm -rf` of the same tree in turn, on the same file system.
-fn beside_rm(fs_type: &str, tree: Tree) -> Vec<(&'static str, Samples, Samples)> {
+fn beside_rm(fs_type: &str, tree: Tree, rounds: usize, caches: &[Cache]) -> Vec<Measured> {
     let mut bench = Bench::filesystem(fs_type, tree.room(), "delete");
     let mut measured = Vec::new();
-    for (cache, cold) in [("cold", true), ("warm", false)] {
+    for &(cache, cold) in caches {
         let (mut berth, mut rm) = (Samples::default(), Samples::default());
-        for _ in 0..rounds() {
+        for _ in 0..rounds {
             let id = bench.claim();
             rm.add(remove(&bench.grow(tree, cold)));
             bench.grow(tree, cold);

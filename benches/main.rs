@@ -34,15 +34,16 @@ use report::Report;
 /// A part by its name.
 type Part = (&'static str, fn(&mut Report));
 
-/// What runs only if it is named: it needs more than a machine, or ten minutes for one figure.
-const ASKED: [&str; 2] = ["cluster", "build"];
+/// What runs only if it is named: it needs more than a machine, or ten minutes for a few figures.
+const ASKED: [&str; 3] = ["many", "cluster", "build"];
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("rpc", rpc::run),
     ("discovery", discovery::run),
     ("recycling", recycling::run),
     ("start", start::run),
     ("clean", clean::run),
+    ("many", clean::many),
     ("cluster", cluster::run),
     ("scale", scale::run),
     ("build", build::run),
