@@ -142,6 +142,7 @@ async fn who_mounts_a_volume_for_reading_writes_nothing_to_it() {
     cluster.apply(&(claim("data", "100Mi") + &pod("writer", ON_NODE_A, WRITE)));
     cluster.running("writer").await;
     let volume = cluster.held_by("data").await;
+    cluster.has_written(&volume).await;
     let before = cluster.on_node(&volume.node, &["ls", "-lA", "--full-time", &volume.path]);
 
     cluster.apply(&(pod_of("claimed", &claimed) + &pod_of("mounted", &mounted)));

@@ -63,12 +63,7 @@ async fn a_claim_waits_for_its_pod_and_then_has_the_smallest_volume_that_fits() 
     assert_eq!((volume.path.as_str(), volume.mebibytes), ("/mnt/fast-disks/v2", 128));
     let bound = ["get", "pvc", "data", "-o", "jsonpath={.status.phase} {.status.capacity.storage}"];
     assert_eq!(cluster.kubectl(&bound), "Bound 128Mi");
-    let written = eventually("the file is written", async || {
-        let script = format!("cat {}/file 2>/dev/null || true", volume.path);
-        Some(cluster.on_node(&volume.node, &["sh", "-c", &script])).filter(|text| !text.is_empty())
-    })
-    .await;
-    assert_eq!(written, "of-the-first-tenant\n");
+    assert_eq!(cluster.has_written(&volume).await, "of-the-first-tenant\n");
     cluster.clear().await;
 }
 

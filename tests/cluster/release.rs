@@ -55,6 +55,7 @@ async fn a_volume_that_stays_mounted_on_its_host_is_given_back_and_empty() {
     let volume = cluster.with_a_bind_mount().await;
     cluster.apply(&(claim("data", "10Mi") + &pod("writer", ON_NODE_A, WRITE)));
     cluster.running("writer").await;
+    cluster.has_written(&volume).await;
     cluster.held_by("data").await;
 
     cluster.give_back("writer").await;
@@ -71,6 +72,7 @@ async fn what_the_host_mounts_of_a_volume_during_a_tenancy_keeps_it_from_being_w
     let volume = cluster.with_a_bind_mount().await;
     cluster.apply(&(claim("data", "10Mi") + &pod("writer", ON_NODE_A, WRITE)));
     cluster.running("writer").await;
+    cluster.has_written(&volume).await;
     let script = "mkdir -p /mnt/kept && mount --bind /mnt/fast-disks/v1 /mnt/kept";
     cluster.on_node("node-a", &["sh", "-c", script]);
 
@@ -93,13 +95,7 @@ async fn a_pod_and_its_claim_that_are_deleted_at_once_leave_a_volume_for_the_nex
     for round in 1..=ROUNDS {
         cluster.apply(&(claim("data", "10Mi") + &pod("writer", ON_NODE_A, WRITE_AND_END)));
         cluster.running("writer").await;
-        let written = eventually("the pod has written", async || {
-            let file = format!("{}/file", volume.path);
-            let script = format!("cat {file} 2>/dev/null || true");
-            let written = cluster.on_node(&volume.node, &["sh", "-c", &script]);
-            (!written.is_empty()).then_some(written)
-        })
-        .await;
+        let written = cluster.has_written(&volume).await;
         let found = cluster.in_pod("writer", &["cat", "/tmp/found"]);
 
         let began = Instant::now();

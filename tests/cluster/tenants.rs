@@ -71,6 +71,18 @@ impl Cluster {
         self.wait_for(self.pods(), name, is_pod_running()).await.unwrap()
     }
 
+    /// Waits for what the pod on a volume writes to it. One that runs may not have come to that: a container counts as started before its
+    /// program is.
+    pub(crate) async fn has_written(&self, volume: &Volume) -> String {
+        eventually("the pod has written", async || {
+            let file = format!("{}/file", volume.path);
+            let script = format!("cat {file} 2>/dev/null || true");
+            let written = self.on_node(&volume.node, &["sh", "-c", &script]);
+            (!written.is_empty()).then_some(written)
+        })
+        .await
+    }
+
     /// Deletes the pod and the claim `data`, and waits until the volume that it was bound to is gone.
     pub(crate) async fn give_back(&self, pod: &str) {
         let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(self.client.clone());
