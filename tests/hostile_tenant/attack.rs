@@ -59,8 +59,10 @@ fn put(path: impl AsRef<Path>) {
     }
 }
 
-/// Makes files and directories as fast as it can.
+/// Makes files and directories as fast as it can, and again those that are gone: a file system that is full takes many times
+/// as long to remove anything, on btrfs above all.
 pub(crate) fn fill(attack: &Attack<'_>, number: u64) {
+    let number = number % 20_000;
     let within = attack.at(format!("fill-{}/{}", number % 7, number % 50));
     let _ = fs::create_dir_all(&within);
     put(within.join(number.to_string()));

@@ -20,7 +20,7 @@ use tonic::{Response, Status};
 use super::Host;
 
 /// How long anything may take before a test gives up on it. It only bounds a failure; no test waits for it to pass.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// `berth standalone` on `host`, as it is called: with its `pools.yaml`, state and socket.
 pub fn standalone(host: &Host) -> Command {
