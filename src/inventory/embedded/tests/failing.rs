@@ -1,6 +1,6 @@
 //! A disk that fails: nothing that was acknowledged is lost, and no answer is more certain than the truth.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
@@ -8,132 +8,17 @@ use redb::backends::FileBackend;
 use super::super::file::{Backing, on};
 use super::*;
 
-/// A file whose syncs fail while it is told to.
+/// Syncs that a disk takes which never fails.
+pub(super) const HEALTHY: usize = usize::MAX;
+
+/// A file of which so many more syncs succeed.
 #[derive(Debug)]
 pub(super) struct Failing {
     pub(super) file: FileBackend,
-    pub(super) fails: Arc<AtomicBool>,
+    pub(super) left: Arc<AtomicUsize>,
 }
 
 impl StorageBackend for Failing {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(io::Error::other("the disk is gone"));
-        }
-        self.file.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write(offset, data)
-    }
-}
-
-/// A store in `state`, with one volume, whose syncs fail while the returned flag is set. A file that is made while
-/// `anew` is unset is on a healthy disk.
-async fn failing(state: &TempDir, anew: bool) -> (Embedded, Arc<AtomicBool>) {
-    let fails = Arc::new(AtomicBool::new(false));
-    let shared = Arc::clone(&fails);
-    let backing: Backing = Box::new(move |file| {
-        let healthy = !anew && shared.load(Ordering::SeqCst);
-        let fails = if healthy { Arc::default() } else { Arc::clone(&shared) };
-        on(Failing { file: FileBackend::new(file)?, fails })
-    });
-    let store = Embedded::open_on(Disk::with_backing(state.path(), backing).unwrap()).unwrap();
-    store.add(volume(0)).await.unwrap();
-    until_twice(&store).await;
-    (store, fails)
-}
-
-#[tokio::test]
-async fn a_write_that_failed_is_known_not_to_be_there_once_the_file_is_written_anew() {
-    let state = tempfile::tempdir().unwrap();
-    let (store, fails) = failing(&state, false).await;
-
-    fails.store(true, Ordering::SeqCst);
-    let refused = store.add(volume(1)).await;
-
-    assert!(matches!(refused, Err(Error::NotWritten { .. })), "{refused:?}");
-    let second = store.add(volume(2)).await.unwrap();
-    let there = store.list().await.unwrap();
-    assert_eq!(there.len(), 2);
-    assert!(there.contains(&second));
-    store.close().await;
-    assert_eq!(Embedded::open(state.path()).unwrap().list().await.unwrap(), there);
-}
-
-#[tokio::test]
-async fn while_the_disk_fails_reads_are_answered_and_writes_refused_and_both_work_once_it_is_back()
-{
-    let state = tempfile::tempdir().unwrap();
-    let (store, fails) = failing(&state, true).await;
-    let before = store.list().await.unwrap();
-
-    fails.store(true, Ordering::SeqCst);
-    let half_way = store.add(volume(1)).await;
-    let later = store.add(volume(2)).await;
-
-    assert!(matches!(half_way, Err(Error::OutcomeUnknown { .. })), "{half_way:?}");
-    assert!(matches!(later, Err(Error::NotWritten { .. })), "{later:?}");
-    assert_eq!(store.list().await.unwrap(), before);
-
-    fails.store(false, Ordering::SeqCst);
-    store.add(volume(2)).await.unwrap();
-    let there = store.list().await.unwrap();
-    assert_eq!(there.len(), 2);
-    store.close().await;
-    assert_eq!(Embedded::open(state.path()).unwrap().list().await.unwrap(), there);
-}
-
-#[tokio::test]
-async fn a_watcher_is_told_nothing_that_was_not_written() {
-    let state = tempfile::tempdir().unwrap();
-    let (store, fails) = failing(&state, true).await;
-    let mut events = store.watch();
-    events.next().await.unwrap();
-
-    fails.store(true, Ordering::SeqCst);
-    store.add(volume(1)).await.unwrap_err();
-    fails.store(false, Ordering::SeqCst);
-    let added = store.add(volume(2)).await.unwrap();
-
-    assert_eq!(events.next().await, Some(Event::Applied(Box::new(added))));
-}
-
-/// A store in `state` on a disk that takes so many more syncs; a file that is made later is on a healthy one.
-async fn failing_after(state: &TempDir, syncs: usize) -> Embedded {
-    let left = Arc::new(AtomicUsize::new(usize::MAX));
-    let shared = Arc::clone(&left);
-    let backing: Backing = Box::new(move |file| {
-        let dies = shared.load(Ordering::SeqCst) == usize::MAX;
-        let left = if dies { Arc::clone(&shared) } else { Arc::new(AtomicUsize::new(usize::MAX)) };
-        on(Dying { file: FileBackend::new(file)?, left })
-    });
-    let store = Embedded::open_on(Disk::with_backing(state.path(), backing).unwrap()).unwrap();
-    until_twice(&store).await;
-    left.store(syncs, Ordering::SeqCst);
-    store
-}
-
-/// A file of which only so many syncs succeed.
-#[derive(Debug)]
-struct Dying {
-    file: FileBackend,
-    left: Arc<AtomicUsize>,
-}
-
-impl StorageBackend for Dying {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
@@ -159,14 +44,91 @@ impl StorageBackend for Dying {
     }
 }
 
+/// A store in `state`, with one volume, on a disk that takes so many more syncs as is set. A file that is made when it takes
+/// none is on a healthy one, unless `anew` is set.
+async fn failing(state: &TempDir, anew: bool) -> (Embedded, Arc<AtomicUsize>) {
+    let left = Arc::new(AtomicUsize::new(HEALTHY));
+    let store = Embedded::open_on(disk(state, &left, anew)).unwrap();
+    store.add(volume(0)).await.unwrap();
+    until_twice(&store).await;
+    (store, left)
+}
+
+/// The disk of [`failing`].
+pub(super) fn disk(state: &TempDir, left: &Arc<AtomicUsize>, anew: bool) -> Disk {
+    let shared = Arc::clone(left);
+    let backing: Backing = Box::new(move |file| {
+        let healthy = !anew && shared.load(Ordering::SeqCst) == 0;
+        let left = if healthy { Arc::new(AtomicUsize::new(HEALTHY)) } else { Arc::clone(&shared) };
+        on(Failing { file: FileBackend::new(file)?, left })
+    });
+    Disk::with_backing(state.path(), backing).unwrap()
+}
+
+#[tokio::test]
+async fn a_write_that_failed_is_known_not_to_be_there_once_the_file_is_written_anew() {
+    let state = tempfile::tempdir().unwrap();
+    let (store, left) = failing(&state, false).await;
+
+    left.store(0, Ordering::SeqCst);
+    let refused = store.add(volume(1)).await;
+
+    assert!(matches!(refused, Err(Error::NotWritten { .. })), "{refused:?}");
+    let second = store.add(volume(2)).await.unwrap();
+    let there = store.list().await.unwrap();
+    assert_eq!(there.len(), 2);
+    assert!(there.contains(&second));
+    store.close().await;
+    assert_eq!(Embedded::open(state.path()).unwrap().list().await.unwrap(), there);
+}
+
+#[tokio::test]
+async fn while_the_disk_fails_reads_are_answered_and_writes_refused_and_both_work_once_it_is_back()
+{
+    let state = tempfile::tempdir().unwrap();
+    let (store, left) = failing(&state, true).await;
+    let before = store.list().await.unwrap();
+
+    left.store(0, Ordering::SeqCst);
+    let half_way = store.add(volume(1)).await;
+    let later = store.add(volume(2)).await;
+
+    assert!(matches!(half_way, Err(Error::OutcomeUnknown { .. })), "{half_way:?}");
+    assert!(matches!(later, Err(Error::NotWritten { .. })), "{later:?}");
+    assert_eq!(store.list().await.unwrap(), before);
+
+    left.store(HEALTHY, Ordering::SeqCst);
+    store.add(volume(2)).await.unwrap();
+    let there = store.list().await.unwrap();
+    assert_eq!(there.len(), 2);
+    store.close().await;
+    assert_eq!(Embedded::open(state.path()).unwrap().list().await.unwrap(), there);
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_nothing_that_was_not_written() {
+    let state = tempfile::tempdir().unwrap();
+    let (store, left) = failing(&state, true).await;
+    let mut events = store.watch();
+    events.next().await.unwrap();
+
+    left.store(0, Ordering::SeqCst);
+    store.add(volume(1)).await.unwrap_err();
+    left.store(HEALTHY, Ordering::SeqCst);
+    let added = store.add(volume(2)).await.unwrap();
+
+    assert_eq!(events.next().await, Some(Event::Applied(Box::new(added))));
+}
+
 #[tokio::test]
 async fn whichever_sync_fails_all_that_was_acknowledged_is_there_and_nothing_that_was_refused() {
     let mut refusals = 0;
     for syncs in 0..12 {
         let state = tempfile::tempdir().unwrap();
-        let store = failing_after(&state, syncs).await;
-        let mut acknowledged = Vec::new();
-        for number in 0..4 {
+        let (store, left) = failing(&state, false).await;
+        let mut acknowledged = store.list().await.unwrap();
+        left.store(syncs, Ordering::SeqCst);
+        for number in 1..5 {
             match store.add(volume(number)).await {
                 Ok(added) => acknowledged.push(added),
                 Err(Error::NotWritten { .. }) => refusals += 1,

@@ -1,11 +1,10 @@
 //! The wipes of the past: there after whatever the volumes' records are, and of an older release's file there are none.
 
-use super::super::file::{Backing, on};
 use super::*;
 use crate::volume::{CleanMethod, Cleaning, Tenancy, Wipe, WipeResult};
 use jiff::Timestamp;
 use redb::{Database, TableDefinition};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn wiped(volume: &LocalVolume, tenancy: u64) -> Status {
     let begun = Wipe::begun(Tenancy(tenancy), &CleanMethod::Delete, Timestamp::UNIX_EPOCH);
@@ -62,19 +61,13 @@ async fn what_changes_beside_a_wipe_is_not_another_wipe() {
 #[tokio::test]
 async fn a_file_that_is_written_anew_has_the_wipes_too_and_of_a_failed_write_there_is_none() {
     let state = tempfile::tempdir().unwrap();
-    let fails = Arc::new(AtomicBool::new(false));
-    let shared = Arc::clone(&fails);
-    let backing: Backing = Box::new(move |file| {
-        let healthy = shared.load(Ordering::SeqCst);
-        let fails = if healthy { Arc::default() } else { Arc::clone(&shared) };
-        on(failing::Failing { file: redb::backends::FileBackend::new(file)?, fails })
-    });
-    let store = Embedded::open_on(Disk::with_backing(state.path(), backing).unwrap()).unwrap();
+    let left = Arc::new(AtomicUsize::new(failing::HEALTHY));
+    let store = Embedded::open_on(failing::disk(&state, &left, false)).unwrap();
     let name = store.add(volume(0)).await.unwrap().volume.name.clone();
     store.modify_status(&name, |volume| Some(wiped(volume, 1))).await.unwrap();
     until_twice(&store).await;
 
-    fails.store(true, Ordering::SeqCst);
+    left.store(0, Ordering::SeqCst);
     store.modify_status(&name, |volume| Some(wiped(volume, 2))).await.unwrap_err();
 
     assert_eq!(tenancies(&store).await, [(1, WipeResult::Wiped)]);
