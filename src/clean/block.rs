@@ -7,9 +7,12 @@ use std::fs::File;
 use std::path::Path;
 
 use super::Error;
+use super::pace::Pace;
 use super::progress::Progress;
+use crate::host::device::traffic::Disks;
 use crate::host::signature::{self, Contents};
 use crate::host::{device, wipe};
+use crate::volume::VolumeName;
 
 /// Bytes wiped between two looks at whether to stop.
 const STEP: u64 = 64 << 20;
@@ -24,23 +27,27 @@ const STRAYS: usize = 256;
 pub(super) struct Target<'a> {
     pub(super) device: &'a File,
     pub(super) path: &'a Path,
+    pub(super) volume: &'a VolumeName,
     pub(super) progress: &'a Progress,
 }
 
 impl Target<'_> {
     /// Discards every block where the device then reads zeros, and zeroes the others.
     pub(super) fn discard(&self) -> Result<(), Error> {
-        self.each_step(|offset, length| {
+        self.each_step(|pace, offset, length| {
             if !wipe::discard(self.device, self.path, offset, length)? {
                 wipe::zero(self.device, self.path, offset, length)?;
             }
-            Ok(())
+            pace.keep()
         })
     }
 
     /// Overwrites every block with zeros.
     pub(super) fn zero(&self) -> Result<(), Error> {
-        self.each_step(|offset, length| Ok(wipe::zero(self.device, self.path, offset, length)?))
+        self.each_step(|pace, offset, length| {
+            wipe::zero(self.device, self.path, offset, length)?;
+            pace.keep()
+        })
     }
 
     /// Overwrites every block with random data `passes` times, then with zeros. While the device writes one piece, the next
@@ -50,7 +57,7 @@ impl Target<'_> {
         let mut buffer = vec![0; NOISE];
         for _ in 0..passes {
             let mut behind = (0, 0);
-            self.each_step(|offset, length| {
+            self.each_step(|pace, offset, length| {
                 let mut written = 0;
                 while written < length {
                     self.progress.check()?;
@@ -63,6 +70,11 @@ impl Target<'_> {
                     let (before, bytes) = std::mem::replace(&mut behind, (at, most));
                     if bytes > 0 {
                         wipe::wait(self.device, self.path, before, bytes)?;
+                    }
+                    if pace.is_due() {
+                        let (last, bytes) = std::mem::take(&mut behind);
+                        wipe::wait(self.device, self.path, last, bytes)?;
+                        pace.rest()?;
                     }
                     written += most;
                 }
@@ -113,14 +125,19 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// Does something with every range of the device, and makes it durable.
-    fn each_step(&self, mut act: impl FnMut(u64, u64) -> Result<(), Error>) -> Result<(), Error> {
+    /// Does something with every range of the device, at a pace that leaves its disk to others, and makes it durable.
+    fn each_step(
+        &self,
+        mut act: impl FnMut(&Pace<'_>, u64, u64) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let size = device::size(self.device, self.path)?;
+        let disks = Disks::beneath(self.device, self.path)?;
+        let pace = Pace::of(disks, self.volume, self.progress)?;
         let mut offset = 0;
         while offset < size {
             self.progress.check()?;
             let length = STEP.min(size - offset);
-            act(offset, length)?;
+            act(&pace, offset, length)?;
             self.progress.wiped(length);
             offset += length;
         }

@@ -19,7 +19,6 @@ mod chain;
 mod hands;
 
 use std::ffi::{CStr, CString};
-use std::path::Path;
 use std::slice::Chunks;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -67,7 +66,7 @@ pub(super) fn empty(
         moved: AtomicU64::new(0),
         hands: Hands::of(threads),
     };
-    walk.empty(Chain::of(root), Then::Stays, &mut false)
+    walk.empty(&Chain::of(root), Then::Stays)
 }
 
 /// Gives `lost+found` the looks that mkfs gives it: a tenant may have left a message in its owner, mode or extended
@@ -115,8 +114,6 @@ enum Outcome {
 #[derive(Default)]
 struct Pass {
     removed: usize,
-    /// Something in it was moved up.
-    moved: bool,
     /// An entry that was there and is not gone.
     left: Option<CString>,
     /// Why one could not be removed: what else is removed may change that.
@@ -126,7 +123,6 @@ struct Pass {
 impl Pass {
     fn add(&mut self, other: Self) {
         self.removed += other.removed;
-        self.moved |= other.moved;
         self.left = other.left.or(self.left.take());
         self.refused = other.refused.or(self.refused.take());
     }
@@ -134,20 +130,20 @@ impl Pass {
 
 impl Walk<'_> {
     /// Empties a directory: passes over its list, until one from its start finds nothing, or has left nothing of what is
-    /// to go. Says in `moved` whether anything was moved up.
-    fn empty(&self, at: Chain<'_>, then: Then, moved: &mut bool) -> Result<(), Error> {
+    /// to go.
+    fn empty(&self, at: &Chain<'_>, then: Then) -> Result<(), Error> {
         let mut listing = at.directory.list()?;
         let mut again = 0;
         loop {
             let pass = self.pass(at, &mut listing)?;
-            *moved |= pass.moved;
-            let all = pass.left.is_none() && !pass.moved;
+            let received = at.has_received();
+            let all = pass.left.is_none() && !received;
             match (pass.removed, pass.refused) {
                 (0, Some(refused)) => return Err(refused),
                 (0, None) if all => return Ok(()),
                 (1.., None) if all && then == Then::Goes => return Ok(()),
                 // What this walk has put here itself is no refill.
-                (1.., _) if pass.moved => {}
+                (1.., _) if received => {}
                 _ => again += 1,
             }
             if again == PASSES {
@@ -161,15 +157,21 @@ impl Walk<'_> {
 
     /// Removes what a list gives, to its end. Beginning anew after each batch would take the time of all the earlier ones
     /// again: some file systems do not shrink a directory.
-    fn pass(&self, at: Chain<'_>, listing: &mut Listing<'_>) -> Result<Pass, Error> {
+    fn pass(&self, at: &Chain<'_>, listing: &mut Listing<'_>) -> Result<Pass, Error> {
         let mut pass = Pass::default();
         loop {
-            let (mut files, directories) = self.gather(at.directory, listing)?;
+            let (mut files, mut directories) = self.gather(at.directory, listing)?;
             if files.is_empty() && directories.is_empty() {
                 return Ok(pass);
             }
             // Each block of inodes is read once then, and lies next to the one before.
             files.sort_unstable_by_key(|entry| entry.inode);
+            if let [_] = directories[..]
+                && files.len() < PORTION
+            {
+                // One link of a chain: where it lies is looked up once for all of it.
+                files.append(&mut directories);
+            }
             pass.add(self.share(at, &files, PORTION)?);
             // What lies beneath the directories may be as much again.
             drop(files);
@@ -196,10 +198,12 @@ impl Walk<'_> {
     }
 
     /// Removes entries, by another thread too where that may and is worth its while.
-    fn share(&self, at: Chain<'_>, entries: &[Entry], most: usize) -> Result<Pass, Error> {
-        let portions = Mutex::new(entries.chunks(entries.len().div_ceil(2).clamp(1, most)));
+    fn share(&self, at: &Chain<'_>, entries: &[Entry], most: usize) -> Result<Pass, Error> {
+        let shared = entries.len() >= WORTHWHILE.min(2 * most) && self.hands.take();
+        let size = if shared { entries.len().div_ceil(2).min(most) } else { most };
+        let portions = Mutex::new(entries.chunks(size));
         let work = || self.remove_portions(at, &portions);
-        if entries.len() < WORTHWHILE.min(2 * most) || !self.hands.take() {
+        if !shared {
             return work();
         }
         let [one, other] = self.hands.both(work);
@@ -211,7 +215,7 @@ impl Walk<'_> {
     /// Removes portions of what is to go, as long as there are any.
     fn remove_portions(
         &self,
-        at: Chain<'_>,
+        at: &Chain<'_>,
         portions: &Mutex<Chunks<'_, Entry>>,
     ) -> Result<Pass, Error> {
         let mut pass = Pass::default();
@@ -228,7 +232,7 @@ impl Walk<'_> {
 
     fn remove_portion(
         &self,
-        at: Chain<'_>,
+        at: &Chain<'_>,
         portion: &[Entry],
         pass: &mut Pass,
     ) -> Result<(), Error> {
@@ -236,7 +240,7 @@ impl Walk<'_> {
         at.holds()?;
         for entry in portion {
             self.progress.check()?;
-            match self.remove(at, entry, &mut pass.moved) {
+            match self.remove(at, entry) {
                 Ok(Outcome::Gone) => pass.removed += 1,
                 Ok(Outcome::Settled) => {}
                 Ok(Outcome::Left) => pass.left = Some(entry.name.clone()),
@@ -272,13 +276,11 @@ impl Walk<'_> {
     }
 
     /// Removes one entry with everything beneath it.
-    fn remove(&self, at: Chain<'_>, entry: &Entry, moved: &mut bool) -> Result<Outcome, Error> {
+    fn remove(&self, at: &Chain<'_>, entry: &Entry) -> Result<Outcome, Error> {
         let is_kept = |kept| entry.name.as_c_str() == kept;
         let outcome = match (entry.is_directory, self.kept) {
-            (true, Some(kept)) if at.depth == 0 && is_kept(kept) => {
-                self.empty_kept(at, kept, moved)
-            }
-            (true, _) => self.remove_directory(at, &entry.name, moved),
+            (true, Some(kept)) if at.depth == 0 && is_kept(kept) => self.empty_kept(at, kept),
+            (true, _) => self.remove_directory(at, &entry.name),
             (false, _) => remove_file(at.directory, &entry.name),
         };
         match outcome {
@@ -303,24 +305,18 @@ impl Walk<'_> {
     }
 
     /// Empties what is to stay.
-    fn empty_kept(&self, at: Chain<'_>, kept: &CStr, moved: &mut bool) -> Result<Outcome, Error> {
+    fn empty_kept(&self, at: &Chain<'_>, kept: &CStr) -> Result<Outcome, Error> {
         let kept = at.directory.enter(kept).map_err(in_the_way)?;
-        self.empty(at.within(&kept), Then::Stays, moved).map(|()| Outcome::Settled)
+        self.empty(&at.within(&kept), Then::Stays).map(|()| Outcome::Settled)
     }
 
-    fn remove_directory(
-        &self,
-        at: Chain<'_>,
-        name: &CStr,
-        moved: &mut bool,
-    ) -> Result<Outcome, Error> {
+    fn remove_directory(&self, at: &Chain<'_>, name: &CStr) -> Result<Outcome, Error> {
         // Elsewhere it is entered first: most directories are not empty.
         if at.depth >= DEEPEST {
             match at.directory.remove_directory(name) {
                 Err(host::Error { errno: Errno::NOTEMPTY | Errno::EXIST, .. }) => {}
                 result => return result.map(|()| Outcome::Gone).map_err(in_the_way),
             }
-            *moved = true;
             match self.move_up(at, name) {
                 Err(Error::Host(host::Error { errno: Errno::XDEV | Errno::NOKEY, .. }))
                     if at.depth < DEEPEST_UNMOVED => {}
@@ -328,15 +324,18 @@ impl Walk<'_> {
             }
         }
         let within = at.directory.enter(name).map_err(in_the_way)?;
-        self.empty(at.within(&within), Then::Goes, moved)?;
+        self.empty(&at.within(&within), Then::Goes)?;
         at.directory.remove_directory(name).map(|()| Outcome::Gone).map_err(in_the_way)
     }
 
     /// Moves a directory to the root, or where that is of another subvolume as far up as it can be.
-    fn move_up(&self, at: Chain<'_>, name: &CStr) -> Result<(), Error> {
+    fn move_up(&self, at: &Chain<'_>, name: &CStr) -> Result<(), Error> {
         let mut refused = Ok(());
         for outer in at.outer() {
-            refused = self.move_to(at.directory, name, outer);
+            refused = self.move_to(at.directory, name, outer.directory);
+            if refused.is_ok() {
+                outer.receive();
+            }
             if !matches!(refused, Err(Error::Host(host::Error { errno: Errno::XDEV, .. }))) {
                 break;
             }
@@ -385,13 +384,11 @@ fn may_pass(error: &Error) -> bool {
 /// A mount beneath the volume is somebody's use of it; everything else is the kernel's refusal.
 fn in_the_way(error: host::Error) -> Error {
     match error.errno {
-        Errno::XDEV | Errno::BUSY => Error::InUse { by: vec![path_of(&error.path)] },
+        Errno::XDEV | Errno::BUSY => {
+            Error::InUse { by: vec![format!("a mount at {}", error.path.display())] }
+        }
         _ => Error::Host(error),
     }
-}
-
-fn path_of(path: &Path) -> String {
-    format!("a mount at {}", path.display())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod error;
 pub(crate) mod in_use;
 mod lock;
 pub(crate) mod outcome;
+mod pace;
 mod programs;
 mod progress;
 pub(crate) mod queue;

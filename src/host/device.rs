@@ -4,6 +4,7 @@
 //! it, is mounted, held by another exclusive opener, or part of a mapping: the one reliable sign that nobody uses it.
 
 pub mod sysfs;
+pub mod traffic;
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

@@ -1,5 +1,7 @@
 //! Where in the volume a directory is that is being emptied.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::Error;
 use crate::host::beneath::Directory;
 use crate::host::{self, Errno};
@@ -8,22 +10,33 @@ use crate::host::{self, Errno};
 const NEAR: usize = 3;
 
 /// An open directory and those around it, up to the root.
-#[derive(Clone, Copy)]
 pub(super) struct Chain<'a> {
     pub(super) directory: &'a Directory,
     around: Option<&'a Chain<'a>>,
     pub(super) depth: usize,
+    /// Whether this walk has moved something into it, from beneath it, that is to be met again here.
+    received: AtomicBool,
 }
 
 impl<'a> Chain<'a> {
     /// The root.
     pub(super) fn of(directory: &'a Directory) -> Self {
-        Self { directory, around: None, depth: 0 }
+        Self { directory, around: None, depth: 0, received: AtomicBool::new(false) }
     }
 
     /// A directory right beneath.
     pub(super) fn within(&'a self, directory: &'a Directory) -> Self {
-        Self { directory, around: Some(self), depth: self.depth + 1 }
+        Self { around: Some(self), depth: self.depth + 1, ..Self::of(directory) }
+    }
+
+    /// Notes that something was moved into it.
+    pub(super) fn receive(&self) {
+        self.received.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something was moved into it since this was asked last.
+    pub(super) fn has_received(&self) -> bool {
+        self.received.swap(false, Ordering::Relaxed)
     }
 
     /// Makes sure that the directory lies beneath the root still; `ENOENT` says that it does not.
@@ -51,9 +64,8 @@ impl<'a> Chain<'a> {
     }
 
     /// The directories around, the root first.
-    pub(super) fn outer(&self) -> Vec<&'a Directory> {
-        let around = std::iter::successors(self.around, |chain| chain.around);
-        let mut outer: Vec<_> = around.map(|chain| chain.directory).collect();
+    pub(super) fn outer(&self) -> Vec<&'a Chain<'a>> {
+        let mut outer: Vec<_> = std::iter::successors(self.around, |chain| chain.around).collect();
         outer.reverse();
         outer
     }

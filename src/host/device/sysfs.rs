@@ -90,10 +90,11 @@ pub fn partitions(disk: DeviceNumber) -> Vec<(u32, DeviceNumber)> {
 }
 
 /// A directory of sysfs, one attribute a file. An attribute that is missing or cannot be read says nothing.
-struct Attributes(PathBuf);
+#[derive(Debug)]
+pub(super) struct Attributes(pub(super) PathBuf);
 
 impl Attributes {
-    fn text(&self, name: &str) -> Option<String> {
+    pub(super) fn text(&self, name: &str) -> Option<String> {
         let bytes = fs::read(self.0.join(name)).ok()?;
         tidy(&bytes)
     }

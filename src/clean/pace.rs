@@ -1,0 +1,125 @@
+//! Leaves a device's disk to others: while somebody else reads or writes there, a wipe works a twelfth of the time:
+//! the others are to keep nine tenths of what they had, with some to spare.
+//!
+//! That it is of the idle class of I/O is not enough: the scheduler `none`, which is what fast disks have, knows no classes,
+//! and a disk whose queue is full of a wipe's writes makes everybody wait. Whether there is somebody else is seen while the
+//! wipe rests and has nothing on its way to the disk: what the disk ends then is another's.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use tracing::info;
+
+use super::Error;
+use super::progress::Progress;
+use crate::host::device::traffic::Disks;
+use crate::volume::VolumeName;
+
+/// How long a wipe that has the disk for itself works before it looks, and how long it looks: a fiftieth.
+const ALONE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(2));
+/// How long one works that shares it, short enough for others not to notice, and how many times as long it rests.
+const SHARED: (Duration, u32) = (Duration::from_millis(10), 11);
+/// How long it rests at most, whatever a step took: of a rest it tells nobody.
+const LONGEST: Duration = Duration::from_secs(10);
+/// With how many ends of I/O a second others are said to use a disk. A log that is written now and then is fewer.
+const OTHERS: u128 = 50;
+
+/// When a wipe works and when it rests.
+pub(super) struct Pace<'a> {
+    disks: Disks,
+    progress: &'a Progress,
+    since: Cell<Instant>,
+    /// Whether others use the disk, as the last rest has shown.
+    shared: Cell<bool>,
+    /// Whether that was said.
+    told: Cell<bool>,
+    volume: &'a VolumeName,
+}
+
+impl<'a> Pace<'a> {
+    /// Of the wipe of a volume on these disks, which has nothing on its way to them yet.
+    pub(super) fn of(
+        disks: Disks,
+        volume: &'a VolumeName,
+        progress: &'a Progress,
+    ) -> Result<Self, Error> {
+        let since = Cell::new(Instant::now());
+        let [shared, told] = [const { Cell::new(false) }; 2];
+        let pace = Self { disks, progress, since, shared, told, volume };
+        pace.rest().map(|()| pace)
+    }
+
+    /// Rests where that is due, after a step that has left nothing on its way to the disk.
+    pub(super) fn keep(&self) -> Result<(), Error> {
+        if self.is_due() { self.rest() } else { Ok(()) }
+    }
+
+    /// Whether it has worked for long enough; then [`Pace::rest`] is to follow, as soon as nothing is on its way to the disk.
+    pub(super) fn is_due(&self) -> bool {
+        self.since.get().elapsed() >= if self.shared.get() { SHARED.0 } else { ALONE.0 }
+    }
+
+    /// Rests, and looks whether others use the disk.
+    pub(super) fn rest(&self) -> Result<(), Error> {
+        let (served, began) = (self.disks.served(), Instant::now());
+        self.progress.rest(due(self.shared.get(), self.since.get().elapsed()))?;
+        let others = self.disks.served().saturating_sub(served);
+        let shared = is_used(others, began.elapsed());
+        self.shared.set(shared);
+        if shared && !self.told.replace(true) {
+            info!(volume = %self.volume, "others use the disk: a twelfth of the time is left to the wipe");
+        }
+        self.since.set(Instant::now());
+        Ok(())
+    }
+}
+
+/// How long to rest after so much work.
+fn due(shared: bool, worked: Duration) -> Duration {
+    if shared { worked.saturating_mul(SHARED.1).min(LONGEST) } else { ALONE.1 }
+}
+
+/// Whether so many ends of I/O in a time are others' use of the disk.
+fn is_used(ended: u64, time: Duration) -> bool {
+    u128::from(ended) * 1000 > OTHERS * time.as_millis().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn one_that_shares_the_disk_rests_eleven_times_as_long_as_it_worked_but_never_for_minutes() {
+        let worked = Duration::from_millis(30);
+        assert_eq!(due(true, worked), Duration::from_millis(330));
+        assert_eq!(due(true, Duration::from_mins(1)), LONGEST);
+        assert_eq!(due(true, Duration::MAX), LONGEST);
+        assert_eq!(due(false, worked), ALONE.1);
+    }
+
+    #[test]
+    fn a_line_of_a_log_now_and_then_is_no_use_of_a_disk_and_a_database_is() {
+        let second = Duration::from_secs(1);
+        assert!(!is_used(0, ALONE.1));
+        assert!(is_used(1, ALONE.1));
+        assert!(!is_used(5, Duration::from_millis(110)));
+        assert!(is_used(6, Duration::from_millis(110)));
+        assert!(!is_used(50, second) && is_used(51, second));
+        assert!(is_used(u64::MAX, second) && !is_used(0, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_wipe_that_is_to_stop_does_not_begin() {
+        let (progress, volume) = (Progress::default(), "v1".parse().unwrap());
+        let null = File::open("/dev/null").unwrap();
+        let disks = Disks::beneath(&null, Path::new("/dev/null")).unwrap();
+        progress.stop();
+
+        let pace = Pace::of(disks, &volume, &progress);
+
+        assert!(matches!(pace, Err(Error::Interrupted)));
+    }
+}
