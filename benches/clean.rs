@@ -50,10 +50,13 @@ const MANY: usize = 2_000_000;
 
 /// Ten times as many small files as `clean` has, once, on a file system with 20 GiB to spare; takes some ten minutes.
 pub fn many(report: &mut Report) {
+    let filesystems = available(report, &["ext4", "xfs", "btrfs"]);
     heads(report);
     let tree = Tree::Small(MANY);
-    let measured = std::thread::spawn(move || beside_rm("ext4", tree, 1, &COLD)).join().unwrap();
-    rows(report, "ext4", tree, &measured);
+    for fs_type in filesystems {
+        let measured = std::thread::spawn(move || beside_rm(fs_type, tree, 1, &COLD));
+        rows(report, fs_type, tree, &measured.join().unwrap());
+    }
     report.end();
 }
 
@@ -244,24 +247,26 @@ const FILLED: [usize; 2] = [1000, 200_000];
 fn reformat(report: &mut Report) {
     report.say("### Files: `reformat` beside `umount`, `mkfs` and `mount`");
     let filesystems = available(report, &["ext4", "xfs"]);
-    let mut heads = vec!["file system", "files:", "by"];
+    let mut heads = vec!["file system", "files:", "cache", "by"];
     heads.extend(HEADS);
     heads.push("of `mkfs`:");
     report.table(&heads);
     let mut series = Vec::new();
     for fs_type in filesystems {
-        let (mut lines, mut raw) = (Vec::new(), Vec::new());
-        for files in FILLED {
-            let measured = std::thread::spawn(move || beside_mkfs(fs_type, files));
-            let (berth, mkfs) = measured.join().unwrap();
-            let ratio = format!("{:.2}", berth.ratio(&mkfs));
-            report.row(&[&fs_type, &files, &"Berth", &berth, &ratio]);
-            report.row(&[&fs_type, &files, &"`mkfs`", &mkfs, &1]);
-            lines.push((files as f64, berth.milliseconds()));
-            raw.push((files as f64, mkfs.milliseconds()));
+        for (cache, cold) in [COLD, WARM].concat() {
+            let (mut lines, mut raw) = (Vec::new(), Vec::new());
+            for files in FILLED {
+                let measured = std::thread::spawn(move || beside_mkfs(fs_type, files, cold));
+                let (berth, mkfs) = measured.join().unwrap();
+                let ratio = format!("{:.2}", berth.ratio(&mkfs));
+                report.row(&[&fs_type, &files, &cache, &"Berth", &berth, &ratio]);
+                report.row(&[&fs_type, &files, &cache, &"`mkfs`", &mkfs, &1]);
+                lines.push((files as f64, berth.milliseconds()));
+                raw.push((files as f64, mkfs.milliseconds()));
+            }
+            series.push((format!("Berth, {fs_type}, {cache}"), lines));
+            series.push((format!("mkfs, {fs_type}, {cache}"), raw));
         }
-        series.push((format!("Berth, {fs_type}"), lines));
-        series.push((format!("mkfs, {fs_type}"), raw));
     }
     report.end();
     report.lines(&Lines {
@@ -273,7 +278,7 @@ fn reformat(report: &mut Report) {
     });
 }
 
-fn beside_mkfs(fs_type: &str, files: usize) -> (Samples, Samples) {
+fn beside_mkfs(fs_type: &str, files: usize, cold: bool) -> (Samples, Samples) {
     let tree = Tree::Small(files);
     let mut bench = Bench::filesystem(fs_type, tree.room(), "reformat");
     let device = disk(&mut bench.site, tree.room());
@@ -282,10 +287,13 @@ fn beside_mkfs(fs_type: &str, files: usize) -> (Samples, Samples) {
     let (mut berth, mut mkfs) = (Samples::default(), Samples::default());
     for _ in 0..rounds() {
         let id = bench.claim();
-        bench.grow(tree, false);
+        bench.grow(tree, cold);
         berth.add(bench.wipe(&id));
         mount(&[device.to_str().unwrap()], &at);
         tree.grow(&at.join("tree"));
+        if cold {
+            trees::forget();
+        }
         mkfs.time(|| {
             must(Command::new("umount").arg(&at));
             make_filesystem(fs_type, &device);

@@ -11,13 +11,15 @@ type Drawn = Result<(), Box<dyn Error>>;
 const SIZE: (u32, u32) = (760, 400);
 const FONT: &str = "sans-serif";
 /// Berth first, then what it is compared with.
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
     RGBColor(120, 120, 120),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 0, 0),
 ];
 
 /// Lines over a logarithmic x axis; the y axis is logarithmic too.

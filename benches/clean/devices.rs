@@ -1,6 +1,6 @@
 //! Wipes of raw devices beside what moves the same bytes: `blkdiscard`, `blkdiscard -z`, `dd`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,7 +16,16 @@ use crate::usage;
 const SIZE: u64 = 1024 * MIB;
 
 /// A method as a pool has it, the bytes that it writes, what it is compared with, and that.
-type Method = (&'static str, u64, &'static str, fn(&Path));
+pub type Method = (&'static str, u64, &'static str, fn(&Path));
+
+pub const METHODS: [Method; 3] = [
+    ("discard", SIZE, "`blkdiscard`", |device| command("blkdiscard", &[], device)),
+    ("zero", SIZE, "`blkdiscard -z`", |device| command("blkdiscard", &["-z"], device)),
+    ("shred, passes: 1", SIZE, "`dd`, `blkdiscard -z`", |device| {
+        fill(device);
+        command("blkdiscard", &["-z"], device);
+    }),
+];
 
 pub fn run(report: &mut Report) {
     report.say(format!(
@@ -28,15 +37,7 @@ pub fn run(report: &mut Report) {
     heads.extend(["MiB/s:", "processors:", "of the bare:"]);
     report.table(&heads);
     let mut groups = Vec::new();
-    let methods: [Method; 3] = [
-        ("discard", SIZE, "`blkdiscard`", |device| command("blkdiscard", &[], device)),
-        ("zero", SIZE, "`blkdiscard -z`", |device| command("blkdiscard", &["-z"], device)),
-        ("shred, passes: 1", SIZE, "`dd`, `blkdiscard -z`", |device| {
-            fill(device);
-            command("blkdiscard", &["-z"], device);
-        }),
-    ];
-    for (method, bytes, bare, act) in methods {
+    for (method, bytes, bare, act) in METHODS {
         let measured = std::thread::spawn(move || beside(method, act)).join().unwrap();
         let (berth, raw, used) = measured;
         let rate = |samples: &Samples| {
@@ -65,7 +66,7 @@ fn command(program: &str, arguments: &[&str], device: &Path) {
 }
 
 /// Writes all of a device, past the page cache, and has it on the disk.
-fn fill(device: &Path) {
+pub fn fill(device: &Path) {
     let to = format!("of={}", device.display());
     let count = format!("count={}", SIZE / (4 * MIB));
     let how = ["if=/dev/zero", "bs=4M", "oflag=direct", "conv=fsync", "status=none"];
@@ -74,16 +75,7 @@ fn fill(device: &Path) {
 
 /// Wipes of a device, the bare command on another like it, and the processor time of the server for all of its wipes.
 fn beside(method: &str, act: fn(&Path)) -> (Samples, Samples, Duration) {
-    let mut site = Site::new();
-    let (device, other) = (disk(&mut site, SIZE), disk(&mut site, SIZE));
-    let entry = site.host.pool(POOL).join(ENTRY);
-    std::os::unix::fs::symlink(&device, &entry).unwrap();
-    let config = format!(
-        "pools: {{{POOL}: {{path: {}, mode: Block, accept: [device], newVolumes: accept, \
-         clean: {{method: {method}, verify: false}}}}}}",
-        site.host.pool(POOL).display()
-    );
-    let mut bench = Bench::start(site, entry, &config, requests::raw());
+    let (mut bench, [device, other]) = bench(method);
     let (mut berth, mut raw, mut used) = (Samples::default(), Samples::default(), Duration::ZERO);
     for _ in 0..rounds() {
         let id = bench.claim();
@@ -95,4 +87,18 @@ fn beside(method: &str, act: fn(&Path)) -> (Samples, Samples, Duration) {
         raw.time(|| act(&other));
     }
     (berth, raw, used)
+}
+
+/// A node with one device for a volume, that device, and another like it.
+pub fn bench(method: &str) -> (Bench, [PathBuf; 2]) {
+    let mut site = Site::new();
+    let [device, other] = [(), ()].map(|()| disk(&mut site, SIZE));
+    let entry = site.host.pool(POOL).join(ENTRY);
+    std::os::unix::fs::symlink(&device, &entry).unwrap();
+    let config = format!(
+        "pools: {{{POOL}: {{path: {}, mode: Block, accept: [device], newVolumes: accept, \
+         clean: {{method: {method}, verify: false}}}}}}",
+        site.host.pool(POOL).display()
+    );
+    (Bench::start(site, entry, &config, requests::raw()), [device, other])
 }
