@@ -4,9 +4,12 @@
 //! refused. The records are those of the inventory, which are in memory once. A record that is older than the one held never replaces it, so that an event on its way cannot undo what a
 //! claim has just done.
 
+mod sorted;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound::{Excluded, Unbounded};
 
+use self::sorted::Sorted;
 use super::error::Shortage;
 use super::request::{Capacity, CapacityQuery, ClaimRequest, Filesystem};
 use super::{Choice, fit};
@@ -44,7 +47,7 @@ pub(super) struct Side {
 /// Claimable volumes in the order of capacity, then of names.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Shelf {
-    volumes: BTreeSet<(Bytes, Named)>,
+    volumes: Sorted<(Bytes, Named)>,
     /// What they have together. It may be more than 64 bits hold, since nobody checks what a node says.
     sum: u128,
 }
@@ -316,7 +319,7 @@ impl Side {
         self.all.take(capacity, &volume.name);
         if let Some(shelf) = self.places.get_mut(&place) {
             shelf.take(capacity, &volume.name);
-            if shelf.volumes.is_empty() {
+            if shelf.volumes.first().is_none() {
                 self.places.remove(&place);
             }
         }
@@ -332,14 +335,15 @@ impl Shelf {
     ) -> Option<&VolumeName> {
         let least = (range.required.unwrap_or_default(), Named::None);
         // A tree's range must not end before it begins; so a limit below the least is looked at afterwards.
-        let fit = self.volumes.range(least..).take_while(|(capacity, _)| range.admits(*capacity));
+        let fit = self.volumes.not_before(&least);
+        let fit = fit.take_while(|(capacity, _)| range.admits(*capacity));
         fit.filter_map(|(_, name)| name.as_ref()).find(|name| suits(name))
     }
 
     /// Those of its volumes that suit.
     fn only(&self, suits: impl Fn(&VolumeName) -> bool) -> Self {
         let mut only = Self::default();
-        for (capacity, name) in &self.volumes {
+        for (capacity, name) in self.volumes.iter() {
             if let Some(name) = name.as_ref().filter(|name| suits(name)) {
                 only.add(*capacity, name);
             }

@@ -35,18 +35,19 @@ impl Target<'_> {
     /// Discards every block where the device then reads zeros, and zeroes the others.
     pub(super) fn discard(&self) -> Result<(), Error> {
         self.each_step(|pace, offset, length| {
+            pace.keep()?;
             if !wipe::discard(self.device, self.path, offset, length)? {
                 wipe::zero(self.device, self.path, offset, length)?;
             }
-            pace.keep()
+            Ok(())
         })
     }
 
     /// Overwrites every block with zeros.
     pub(super) fn zero(&self) -> Result<(), Error> {
         self.each_step(|pace, offset, length| {
-            wipe::zero(self.device, self.path, offset, length)?;
-            pace.keep()
+            pace.keep()?;
+            Ok(wipe::zero(self.device, self.path, offset, length)?)
         })
     }
 
@@ -61,6 +62,11 @@ impl Target<'_> {
                 let mut written = 0;
                 while written < length {
                     self.progress.check()?;
+                    if pace.is_due() {
+                        let (before, bytes) = std::mem::take(&mut behind);
+                        wipe::wait(self.device, self.path, before, bytes)?;
+                        pace.rest()?;
+                    }
                     // The remainder is at most the buffer's length, which a usize holds.
                     let most = usize::try_from(length - written).unwrap_or(NOISE).min(NOISE);
                     noise.fill(&mut buffer[..most]);
@@ -70,11 +76,6 @@ impl Target<'_> {
                     let (before, bytes) = std::mem::replace(&mut behind, (at, most));
                     if bytes > 0 {
                         wipe::wait(self.device, self.path, before, bytes)?;
-                    }
-                    if pace.is_due() {
-                        let (last, bytes) = std::mem::take(&mut behind);
-                        wipe::wait(self.device, self.path, last, bytes)?;
-                        pace.rest()?;
                     }
                     written += most;
                 }
@@ -132,7 +133,7 @@ impl Target<'_> {
     ) -> Result<(), Error> {
         let size = device::size(self.device, self.path)?;
         let disks = Disks::beneath(self.device, self.path)?;
-        let pace = Pace::of(disks, self.volume, self.progress)?;
+        let pace = Pace::of(|| disks.served(), self.volume, self.progress)?;
         let mut offset = 0;
         while offset < size {
             self.progress.check()?;

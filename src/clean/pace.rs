@@ -1,4 +1,4 @@
-//! Leaves a device's disk to others: while somebody else reads or writes there, a wipe works a twelfth of the time:
+//! Leaves a device's disk to others: while somebody else reads or writes there, a wipe works a twentieth of the time:
 //! the others are to keep nine tenths of what they had, with some to spare.
 //!
 //! That it is of the idle class of I/O is not enough: the scheduler `none`, which is what fast disks have, knows no classes,
@@ -12,13 +12,12 @@ use tracing::info;
 
 use super::Error;
 use super::progress::Progress;
-use crate::host::device::traffic::Disks;
 use crate::volume::VolumeName;
 
 /// How long a wipe that has the disk for itself works before it looks, and how long it looks: a fiftieth.
 const ALONE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(2));
 /// How long one works that shares it, short enough for others not to notice, and how many times as long it rests.
-const SHARED: (Duration, u32) = (Duration::from_millis(10), 11);
+const SHARED: (Duration, u32) = (Duration::from_millis(10), 19);
 /// How long it rests at most, whatever a step took: of a rest it tells nobody.
 const LONGEST: Duration = Duration::from_secs(10);
 /// With how many ends of I/O a second others are said to use a disk. A log that is written now and then is fewer.
@@ -26,7 +25,8 @@ const OTHERS: u128 = 50;
 
 /// When a wipe works and when it rests.
 pub(super) struct Pace<'a> {
-    disks: Disks,
+    /// How many reads and writes the disks have ended, whose ever they are.
+    served: Box<dyn Fn() -> u64 + 'a>,
     progress: &'a Progress,
     since: Cell<Instant>,
     /// Whether others use the disk, as the last rest has shown.
@@ -37,19 +37,20 @@ pub(super) struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    /// Of the wipe of a volume on these disks, which has nothing on its way to them yet.
+    /// Of the wipe of a volume whose disks have served so much, and have nothing of it on its way to them yet.
     pub(super) fn of(
-        disks: Disks,
+        served: impl Fn() -> u64 + 'a,
         volume: &'a VolumeName,
         progress: &'a Progress,
     ) -> Result<Self, Error> {
         let since = Cell::new(Instant::now());
         let [shared, told] = [const { Cell::new(false) }; 2];
-        let pace = Self { disks, progress, since, shared, told, volume };
+        let served = Box::new(served);
+        let pace = Self { served, progress, since, shared, told, volume };
         pace.rest().map(|()| pace)
     }
 
-    /// Rests where that is due, after a step that has left nothing on its way to the disk.
+    /// Rests where that is due, before a step, where the one before has left nothing on its way to the disk.
     pub(super) fn keep(&self) -> Result<(), Error> {
         if self.is_due() { self.rest() } else { Ok(()) }
     }
@@ -61,13 +62,13 @@ impl<'a> Pace<'a> {
 
     /// Rests, and looks whether others use the disk.
     pub(super) fn rest(&self) -> Result<(), Error> {
-        let (served, began) = (self.disks.served(), Instant::now());
+        let (served, began) = ((self.served)(), Instant::now());
         self.progress.rest(due(self.shared.get(), self.since.get().elapsed()))?;
-        let others = self.disks.served().saturating_sub(served);
+        let others = (self.served)().saturating_sub(served);
         let shared = is_used(others, began.elapsed());
         self.shared.set(shared);
         if shared && !self.told.replace(true) {
-            info!(volume = %self.volume, "others use the disk: a twelfth of the time is left to the wipe");
+            info!(volume = %self.volume, "others use the disk: a twentieth of the time is left to the wipe");
         }
         self.since.set(Instant::now());
         Ok(())
@@ -86,15 +87,12 @@ fn is_used(ended: u64, time: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::path::Path;
-
     use super::*;
 
     #[test]
-    fn one_that_shares_the_disk_rests_eleven_times_as_long_as_it_worked_but_never_for_minutes() {
+    fn one_that_shares_the_disk_rests_nineteen_times_as_long_as_it_worked_but_never_for_minutes() {
         let worked = Duration::from_millis(30);
-        assert_eq!(due(true, worked), Duration::from_millis(330));
+        assert_eq!(due(true, worked), Duration::from_millis(570));
         assert_eq!(due(true, Duration::from_mins(1)), LONGEST);
         assert_eq!(due(true, Duration::MAX), LONGEST);
         assert_eq!(due(false, worked), ALONE.1);
@@ -105,20 +103,52 @@ mod tests {
         let second = Duration::from_secs(1);
         assert!(!is_used(0, ALONE.1));
         assert!(is_used(1, ALONE.1));
-        assert!(!is_used(5, Duration::from_millis(110)));
-        assert!(is_used(6, Duration::from_millis(110)));
+        assert!(!is_used(9, Duration::from_millis(190)));
+        assert!(is_used(10, Duration::from_millis(190)));
         assert!(!is_used(50, second) && is_used(51, second));
         assert!(is_used(u64::MAX, second) && !is_used(0, Duration::ZERO));
     }
 
     #[test]
+    fn it_looks_before_it_begins_and_again_with_each_rest_whether_others_use_the_disk() {
+        let (progress, volume) = (Progress::default(), "v1".parse().unwrap());
+        let (served, others) = (Cell::new(0), Cell::new(1000));
+        let counted = || served.replace(served.get() + others.get());
+
+        let pace = Pace::of(counted, &volume, &progress).unwrap();
+        assert!(pace.shared.get());
+
+        others.set(0);
+        pace.rest().unwrap();
+        assert!(!pace.shared.get());
+
+        others.set(1000);
+        pace.rest().unwrap();
+        assert!(pace.shared.get());
+    }
+
+    #[test]
+    fn one_that_has_worked_for_less_than_is_due_goes_on() {
+        let (progress, volume) = (Progress::default(), "v1".parse().unwrap());
+        let pace = Pace::of(|| 0, &volume, &progress).unwrap();
+        let worked = |time| {
+            pace.since.set(Instant::now().checked_sub(time).unwrap());
+            pace.is_due()
+        };
+
+        pace.since.set(Instant::now() + ALONE.0);
+        assert!(!pace.is_due());
+        assert!(worked(ALONE.0));
+        pace.shared.set(true);
+        assert!(worked(SHARED.0));
+    }
+
+    #[test]
     fn a_wipe_that_is_to_stop_does_not_begin() {
         let (progress, volume) = (Progress::default(), "v1".parse().unwrap());
-        let null = File::open("/dev/null").unwrap();
-        let disks = Disks::beneath(&null, Path::new("/dev/null")).unwrap();
         progress.stop();
 
-        let pace = Pace::of(disks, &volume, &progress);
+        let pace = Pace::of(|| 0, &volume, &progress);
 
         assert!(matches!(pace, Err(Error::Interrupted)));
     }
