@@ -133,7 +133,8 @@ impl Target<'_> {
     ) -> Result<(), Error> {
         let size = device::size(self.device, self.path)?;
         let disks = Disks::beneath(self.device, self.path)?;
-        let pace = Pace::of(|| disks.served(), self.volume, self.progress)?;
+        let served = || disks.served();
+        let pace = Pace::of(disks.paths(), served, self.volume, self.progress)?;
         let mut offset = 0;
         while offset < size {
             self.progress.check()?;

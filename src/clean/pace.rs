@@ -3,9 +3,12 @@
 //!
 //! That it is of the idle class of I/O is not enough: the scheduler `none`, which is what fast disks have, knows no classes,
 //! and a disk whose queue is full of a wipe's writes makes everybody wait. Whether there is somebody else is seen while the
-//! wipe rests and has nothing on its way to the disk: what the disk ends then is another's.
+//! wipe rests and has nothing on its way to the disk: what the disk ends then is another's. While two wipes of this process are
+//! at work on one disk it may be the other's of them, and neither is held back.
 
 use std::cell::Cell;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::info;
@@ -25,6 +28,7 @@ const OTHERS: u128 = 50;
 
 /// When a wipe works and when it rests.
 pub(super) struct Pace<'a> {
+    at_work: AtWork,
     /// How many reads and writes the disks have ended, whose ever they are.
     served: Box<dyn Fn() -> u64 + 'a>,
     progress: &'a Progress,
@@ -37,8 +41,9 @@ pub(super) struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    /// Of the wipe of a volume whose disks have served so much, and have nothing of it on its way to them yet.
+    /// Of the wipe of a volume on these disks, which have served so much, and have nothing of it on its way to them yet.
     pub(super) fn of(
+        disks: Vec<PathBuf>,
         served: impl Fn() -> u64 + 'a,
         volume: &'a VolumeName,
         progress: &'a Progress,
@@ -46,7 +51,8 @@ impl<'a> Pace<'a> {
         let since = Cell::new(Instant::now());
         let [shared, told] = [const { Cell::new(false) }; 2];
         let served = Box::new(served);
-        let pace = Self { served, progress, since, shared, told, volume };
+        let at_work = AtWork::on(disks);
+        let pace = Self { at_work, served, progress, since, shared, told, volume };
         pace.rest().map(|()| pace)
     }
 
@@ -65,13 +71,47 @@ impl<'a> Pace<'a> {
         let (served, began) = ((self.served)(), Instant::now());
         self.progress.rest(due(self.shared.get(), self.since.get().elapsed()))?;
         let others = (self.served)().saturating_sub(served);
-        let shared = is_used(others, began.elapsed());
+        let shared = is_used(others, began.elapsed()) && !self.at_work.meets_another();
         self.shared.set(shared);
         if shared && !self.told.replace(true) {
             info!(volume = %self.volume, "others use the disk: a twentieth of the time is left to the wipe");
         }
         self.since.set(Instant::now());
         Ok(())
+    }
+}
+
+/// The disks that the wipes of this process are at work on, each as often as there are wipes.
+static DISKS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn disks() -> MutexGuard<'static, Vec<PathBuf>> {
+    DISKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A wipe that is at work on disks, as long as this lives.
+struct AtWork(Vec<PathBuf>);
+
+impl AtWork {
+    fn on(disks_of_it: Vec<PathBuf>) -> Self {
+        disks().extend(disks_of_it.iter().cloned());
+        Self(disks_of_it)
+    }
+
+    /// Whether another wipe is at work on one of its disks.
+    fn meets_another(&self) -> bool {
+        let all = disks();
+        self.0.iter().any(|disk| all.iter().filter(|other| *other == disk).count() > 1)
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        let mut all = disks();
+        for disk in &self.0 {
+            if let Some(place) = all.iter().position(|other| other == disk) {
+                all.swap_remove(place);
+            }
+        }
     }
 }
 
@@ -115,7 +155,7 @@ mod tests {
         let (served, others) = (Cell::new(0), Cell::new(1000));
         let counted = || served.replace(served.get() + others.get());
 
-        let pace = Pace::of(counted, &volume, &progress).unwrap();
+        let pace = Pace::of(vec![], counted, &volume, &progress).unwrap();
         assert!(pace.shared.get());
 
         others.set(0);
@@ -128,9 +168,28 @@ mod tests {
     }
 
     #[test]
+    fn two_wipes_on_one_disk_do_not_take_each_other_for_others_and_one_that_is_left_looks_again() {
+        let (progress, volume) = (Progress::default(), "v1".parse().unwrap());
+        let served = Cell::new(0);
+        let counted = || served.replace(served.get() + 1000);
+        let pace = |disk: &str| Pace::of(vec![disk.into()], counted, &volume, &progress).unwrap();
+
+        let (one, elsewhere) = (pace("test/vda"), pace("test/vdb"));
+        assert!(one.shared.get() && elsewhere.shared.get());
+        let other = pace("test/vda");
+        one.rest().unwrap();
+        elsewhere.rest().unwrap();
+        assert!(!one.shared.get() && !other.shared.get() && elsewhere.shared.get());
+
+        drop(other);
+        one.rest().unwrap();
+        assert!(one.shared.get());
+    }
+
+    #[test]
     fn one_that_has_worked_for_less_than_is_due_goes_on() {
         let (progress, volume) = (Progress::default(), "v1".parse().unwrap());
-        let pace = Pace::of(|| 0, &volume, &progress).unwrap();
+        let pace = Pace::of(vec![], || 0, &volume, &progress).unwrap();
         let worked = |time| {
             pace.since.set(Instant::now().checked_sub(time).unwrap());
             pace.is_due()
@@ -148,7 +207,7 @@ mod tests {
         let (progress, volume) = (Progress::default(), "v1".parse().unwrap());
         progress.stop();
 
-        let pace = Pace::of(|| 0, &volume, &progress);
+        let pace = Pace::of(vec![], || 0, &volume, &progress);
 
         assert!(matches!(pace, Err(Error::Interrupted)));
     }

@@ -35,6 +35,11 @@ impl Disks {
         Self(disks)
     }
 
+    /// Their directories in sysfs.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.0.iter().map(|disk| disk.0.clone()).collect()
+    }
+
     /// How many reads, writes, discards and flushes they have ended since they came.
     pub fn served(&self) -> u64 {
         self.0.iter().filter_map(|disk| disk.text("stat")).map(|stat| ended(&stat)).sum()
@@ -149,8 +154,7 @@ mod tests {
         let disks = Disks::beneath(&device, disk.path()).unwrap();
 
         let expected = Disks::beneath_in(Path::new("/sys"), behind.device);
-        let paths = |disks: Disks| disks.0.into_iter().map(|disk| disk.0).collect::<Vec<_>>();
-        assert_eq!(paths(disks), paths(expected));
+        assert_eq!(disks.paths(), expected.paths());
     }
 
     #[test]
