@@ -21,7 +21,7 @@ use crate::volume::VolumeName;
 const ALONE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(2));
 /// How long one works that shares it, short enough for others not to notice, and how many times as long it rests.
 const SHARED: (Duration, u32) = (Duration::from_millis(10), 19);
-/// How long it rests at most, whatever a step took: of a rest it tells nobody.
+/// How long it rests at most, whatever a step took: while it rests it makes no progress, which looks as if the device hung.
 const LONGEST: Duration = Duration::from_secs(10);
 /// With how many ends of I/O a second others are said to use a disk. A log that is written now and then is fewer.
 const OTHERS: u128 = 50;
@@ -92,9 +92,9 @@ fn disks() -> MutexGuard<'static, Vec<PathBuf>> {
 struct AtWork(Vec<PathBuf>);
 
 impl AtWork {
-    fn on(disks_of_it: Vec<PathBuf>) -> Self {
-        disks().extend(disks_of_it.iter().cloned());
-        Self(disks_of_it)
+    fn on(own: Vec<PathBuf>) -> Self {
+        disks().extend(own.iter().cloned());
+        Self(own)
     }
 
     /// Whether another wipe is at work on one of its disks.
